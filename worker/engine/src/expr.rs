@@ -175,7 +175,11 @@ impl Expr {
         match self {
             Self::Column(id, _) => visit(*id),
             Self::Literal(..) => {}
-            Self::Not(arg) | Self::Negate(arg) | Self::IsNull(arg) | Self::In(arg, _) | Self::Like(arg, _)
+            Self::Not(arg)
+            | Self::Negate(arg)
+            | Self::IsNull(arg)
+            | Self::In(arg, _)
+            | Self::Like(arg, _)
             | Self::Cast(arg, _) => arg.columns(visit),
             Self::Logic(_, left, right) | Self::Compare(_, left, right) | Self::Arithmetic(_, left, right) => {
                 left.columns(visit);

@@ -23,13 +23,13 @@
 //! What is absent and why: SQL parsing (`crds` lowers text to [`expr::Expr`]), logs (drivers log), files
 //! and compression of checkpoints (drivers store the bytes that [`checkpoint`] makes).
 
-pub mod limits;
-pub mod time;
-pub mod decimal;
-pub mod value;
-pub mod expr;
-pub mod plan;
 pub mod batch;
-pub mod column;
 pub mod codec;
+pub mod column;
+pub mod decimal;
+pub mod expr;
+pub mod limits;
 pub mod output;
+pub mod plan;
+pub mod time;
+pub mod value;
