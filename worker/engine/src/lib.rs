@@ -26,8 +26,10 @@
 pub mod batch;
 pub mod codec;
 pub mod column;
+pub mod ddsketch;
 pub mod decimal;
 pub mod expr;
+pub mod hll;
 pub mod limits;
 pub mod output;
 pub mod plan;
