@@ -29,6 +29,7 @@ pub mod column;
 pub mod ddsketch;
 pub mod decimal;
 pub mod expr;
+pub mod funnel;
 pub mod hll;
 pub mod limits;
 pub mod output;

@@ -18,5 +18,8 @@ pub const FUTURE_MS_MAX: i64 = 24 * 3_600_000;
 /// person are a robot; the oldest are then forgotten.
 pub const FUNNEL_EVENTS_MAX: usize = 10_000;
 
+/// Bytes of the ids of these events: 10,000 UUIDs take 360 KB; whoever sends longer ones has fewer events kept.
+pub const FUNNEL_ID_BYTES_MAX: usize = 16 << 20;
+
 /// Windows of history that `zscore` may ask for.
 pub const ZSCORE_WINDOWS_MAX: u32 = 1_000;
