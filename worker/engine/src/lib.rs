@@ -30,6 +30,7 @@ pub mod ddsketch;
 pub mod decimal;
 pub mod expr;
 pub mod funnel;
+pub mod join;
 pub mod hll;
 pub mod limits;
 pub mod output;
