@@ -23,6 +23,7 @@
 //! What is absent and why: SQL parsing (`crds` lowers text to [`expr::Expr`]), logs (drivers log), files
 //! and compression of checkpoints (drivers store the bytes that [`checkpoint`] makes).
 
+pub mod alert;
 pub mod batch;
 pub mod codec;
 pub mod column;
@@ -30,8 +31,8 @@ pub mod ddsketch;
 pub mod decimal;
 pub mod expr;
 pub mod funnel;
-pub mod join;
 pub mod hll;
+pub mod join;
 pub mod limits;
 pub mod output;
 pub mod plan;
