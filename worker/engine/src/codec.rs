@@ -3,7 +3,11 @@
 //! Reading never panics and never allocates more than the input could hold: what is torn or corrupt is a
 //! [`Corrupt`].
 
-use crate::{decimal::Decimal, value::Value};
+use crate::{
+    decimal::Decimal,
+    time::{Millis, TIME_MAX},
+    value::Value,
+};
 
 /// Bytes that do not say what they should.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -138,6 +142,17 @@ impl<'a> Reader<'a> {
     pub fn i64(&mut self) -> Result<i64, Corrupt> {
         let zigzag = self.u64()?;
         Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+    }
+
+    /// Reads a time or a span of time: a signed varint within the years that events may have, so that sums of a few
+    /// of them cannot overflow.
+    ///
+    /// # Errors
+    /// As [`Reader::u64`], or out of that range.
+    #[inline]
+    pub fn time(&mut self) -> Result<Millis, Corrupt> {
+        let time = self.i64()?;
+        if time.abs_diff(0) <= TIME_MAX as u64 { Ok(time) } else { Err(Corrupt("time out of range")) }
     }
 
     /// Reads a signed 128-bit varint.

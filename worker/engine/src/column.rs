@@ -101,6 +101,18 @@ impl Column {
         }
     }
 
+    /// Forgets the rows behind the first `rows`.
+    pub fn truncate(&mut self, rows: usize) {
+        self.valid.truncate(rows);
+        match &mut self.data {
+            Data::Boolean(values) => values.truncate(rows),
+            Data::Integer(values) => values.truncate(rows),
+            Data::Decimal(values) => values.truncate(rows),
+            Data::String(values) => values.truncate(rows),
+            Data::Timestamp(values) => values.truncate(rows),
+        }
+    }
+
     /// Appends a null.
     pub fn push_null(&mut self) {
         self.valid.push(false);

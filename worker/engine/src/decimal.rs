@@ -39,15 +39,15 @@ impl Decimal {
         Some(Self(if negative { -value } else { value }))
     }
 
-    /// Adds, saturating at 38 digits: an honest sum never comes near.
+    /// Adds; `None` past 38 digits.
     #[must_use]
-    pub fn add(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0).clamp(-MAX, MAX))
+    pub fn checked_add(self, other: Self) -> Option<Self> {
+        checked(self.0.checked_add(other.0)?)
     }
 
     /// Multiplies, rounding half to even; `None` on overflow.
     #[must_use]
-    pub fn mul(self, other: Self) -> Option<Self> {
+    pub fn checked_mul(self, other: Self) -> Option<Self> {
         match self.0.checked_mul(other.0) {
             Some(product) => checked(round_div(product, ONE)),
             // The product passes 128 bits: split one factor into its whole and fraction parts.
@@ -61,7 +61,7 @@ impl Decimal {
 
     /// Divides, rounding half to even; `None` on a zero divisor or overflow.
     #[must_use]
-    pub fn div(self, other: Self) -> Option<Self> {
+    pub fn checked_div(self, other: Self) -> Option<Self> {
         if other.0 == 0 {
             return None;
         }
@@ -77,7 +77,7 @@ impl Decimal {
 
     /// The remainder with the sign of the dividend; `None` on a zero divisor.
     #[must_use]
-    pub fn rem(self, other: Self) -> Option<Self> {
+    pub fn checked_rem(self, other: Self) -> Option<Self> {
         self.0.checked_rem(other.0).map(Self)
     }
 
@@ -273,16 +273,16 @@ mod tests {
     #[test]
     fn arithmetic_rounds_half_to_even_and_never_wraps() {
         let number = |text: &str| Decimal::parse(text.as_bytes()).unwrap();
-        assert_eq!(number("1").div(number("3")).unwrap().to_string(), "0.333333333");
-        assert_eq!(number("2").div(number("3")).unwrap().to_string(), "0.666666667");
-        assert_eq!(number("-2").div(number("3")).unwrap().to_string(), "-0.666666667");
-        assert_eq!(number("1").div(Decimal::ZERO), None);
-        assert_eq!(number("19.99").mul(number("3")).unwrap().to_string(), "59.97");
-        assert_eq!(number("0.00005").mul(number("0.00005")).unwrap().to_string(), "0.000000002");
+        assert_eq!(number("1").checked_div(number("3")).unwrap().to_string(), "0.333333333");
+        assert_eq!(number("2").checked_div(number("3")).unwrap().to_string(), "0.666666667");
+        assert_eq!(number("-2").checked_div(number("3")).unwrap().to_string(), "-0.666666667");
+        assert_eq!(number("1").checked_div(Decimal::ZERO), None);
+        assert_eq!(number("19.99").checked_mul(number("3")).unwrap().to_string(), "59.97");
+        assert_eq!(number("0.00005").checked_mul(number("0.00005")).unwrap().to_string(), "0.000000002");
         let large = number("12345678901234567890.123456789");
-        assert_eq!(large.mul(number("2")).unwrap().to_string(), "24691357802469135780.246913578");
-        assert_eq!(large.div(number("2")).unwrap().to_string(), "6172839450617283945.061728394");
-        assert_eq!(large.mul(large), None);
+        assert_eq!(large.checked_mul(number("2")).unwrap().to_string(), "24691357802469135780.246913578");
+        assert_eq!(large.checked_div(number("2")).unwrap().to_string(), "6172839450617283945.061728394");
+        assert_eq!(large.checked_mul(large), None);
         assert_eq!(number("2.345").round(2).to_string(), "2.34");
         assert_eq!(number("2.355").round(2).to_string(), "2.36");
     }

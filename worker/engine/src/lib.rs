@@ -23,18 +23,34 @@
 //! What is absent and why: SQL parsing (`crds` lowers text to [`expr::Expr`]), logs (drivers log), files
 //! and compression of checkpoints (drivers store the bytes that [`checkpoint`] makes).
 
-pub mod alert;
-pub mod batch;
-pub mod codec;
-pub mod column;
-pub mod ddsketch;
-pub mod decimal;
-pub mod expr;
-pub mod funnel;
-pub mod hll;
-pub mod join;
 pub mod limits;
-pub mod output;
-pub mod plan;
 pub mod time;
+pub mod decimal;
 pub mod value;
+pub mod expr;
+pub mod plan;
+pub mod batch;
+pub mod column;
+pub mod codec;
+pub mod output;
+pub mod map;
+pub mod merge;
+pub mod shuffle;
+pub mod watermark;
+pub mod window;
+pub mod ledger;
+pub mod decode;
+pub mod kernel;
+pub mod dedup;
+pub mod lookup;
+pub mod hashing;
+pub mod bots;
+pub mod funnel;
+pub mod join;
+pub mod alert;
+pub mod ddsketch;
+pub mod hll;
+mod aggregate;
+mod feed;
+mod group;
+mod table;

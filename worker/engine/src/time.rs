@@ -24,19 +24,9 @@ pub fn window_start(time: Millis, size: Millis) -> Millis {
 ///
 /// Times outside the years 0000 to 9999 are written as the nearest bound.
 pub fn write_rfc3339(time: Millis, out: &mut Vec<u8>) {
-    // Civil-from-days after Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
     let time = time.clamp(-62_167_219_200_000, 253_402_300_799_999);
-    let days = time.div_euclid(86_400_000);
+    let (year, month, day) = civil_from_days(time.div_euclid(86_400_000));
     let ms_of_day = time.rem_euclid(86_400_000);
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    let year = yoe + era * 400 + i64::from(month <= 2);
     let two = |v: i64| [b'0' + (v / 10) as u8, b'0' + (v % 10) as u8];
     out.extend_from_slice(&two(year / 100));
     out.extend_from_slice(&two(year % 100));
@@ -57,6 +47,34 @@ pub fn write_rfc3339(time: Millis, out: &mut Vec<u8>) {
         out.extend_from_slice(&two(ms % 100));
     }
     out.push(b'Z');
+}
+
+/// Returns year, month and day of a count of days since 1970-01-01.
+///
+/// After Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
+#[must_use]
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let day_of_era = z.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Returns the days since 1970-01-01 of a date; the inverse of [`civil_from_days`].
+#[must_use]
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let shifted = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * shifted + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
 }
 
 /// Returns `time` as an RFC 3339 string; see [`write_rfc3339`].

@@ -1,0 +1,163 @@
+//! Watermarks: of one partition, and merged over the origins of a channel.
+
+use crate::{
+    codec::{Corrupt, Reader, put_i64, put_u64},
+    time::{BEGINNING_OF_TIME, END_OF_TIME, Millis},
+};
+
+/// The watermark of one stream in one source partition: `max(event time) − out-of-orderness`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartitionWatermark {
+    out_of_orderness_ms: Millis,
+    /// Latest event time, once there is one.
+    latest: Option<Millis>,
+    /// Arrival of the event that brought `latest`.
+    latest_arrival: Millis,
+    finished: bool,
+}
+
+impl PartitionWatermark {
+    /// Starts before every event.
+    #[must_use]
+    pub fn new(out_of_orderness_ms: Millis) -> Self {
+        Self { out_of_orderness_ms, latest: None, latest_arrival: BEGINNING_OF_TIME, finished: false }
+    }
+
+    /// The watermark now. Events at or after it are on time.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> Millis {
+        match self.latest {
+            _ if self.finished => END_OF_TIME,
+            Some(latest) => latest - self.out_of_orderness_ms,
+            None => BEGINNING_OF_TIME,
+        }
+    }
+
+    /// Sees a valid event.
+    #[inline]
+    pub fn see(&mut self, time: Millis, arrival: Millis) {
+        if self.latest.is_none_or(|latest| time > latest) {
+            self.latest = Some(time);
+            self.latest_arrival = arrival;
+        }
+    }
+
+    /// Ends the source: the watermark is later than every event.
+    pub fn finish(&mut self) {
+        self.finished = true;
+    }
+
+    /// What an idle mark at the arrival clock `now` may claim: a stream whose newest event came in time is live, so
+    /// nothing older than `now − out-of-orderness` is expected any more. Any other keeps its watermark.
+    #[must_use]
+    pub fn idle_claim(&self, now: Millis) -> Millis {
+        let live = self.latest.is_some_and(|latest| self.latest_arrival - latest <= self.out_of_orderness_ms);
+        if live { self.now().max(now - self.out_of_orderness_ms) } else { self.now() }
+    }
+
+    /// Appends the state.
+    pub fn snapshot(&self, out: &mut Vec<u8>) {
+        out.push(u8::from(self.latest.is_some()) | u8::from(self.finished) << 1);
+        put_i64(self.latest.unwrap_or_default(), out);
+        put_i64(self.latest_arrival, out);
+    }
+
+    /// Reads what [`PartitionWatermark::snapshot`] wrote.
+    ///
+    /// # Errors
+    /// On corrupt bytes.
+    pub fn restore(out_of_orderness_ms: Millis, reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let flags = reader.u8()?;
+        let latest = reader.i64()?;
+        let latest_arrival = reader.i64()?;
+        let latest = (flags & 1 != 0).then_some(latest);
+        Ok(Self { out_of_orderness_ms, latest, latest_arrival, finished: flags & 2 != 0 })
+    }
+}
+
+/// The merged watermark of a channel: the minimum over its origins, idle ones excused. It never goes back.
+#[derive(Clone, Debug)]
+pub struct MergedWatermark {
+    origins: Vec<(Millis, bool)>,
+    merged: Millis,
+}
+
+impl MergedWatermark {
+    /// Makes a channel of `origins` origins, none of which has shown anything.
+    #[must_use]
+    pub fn new(origins: usize) -> Self {
+        Self { origins: vec![(BEGINNING_OF_TIME, false); origins], merged: BEGINNING_OF_TIME }
+    }
+
+    /// The merged watermark.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.merged
+    }
+
+    /// Hears from an origin. Unknown origins are ignored.
+    pub fn hear(&mut self, origin: usize, watermark: Millis, idle: bool) {
+        let Some(heard) = self.origins.get_mut(origin) else { return };
+        *heard = (heard.0.max(watermark), idle);
+        let awake = self.origins.iter().filter(|(_, idle)| !idle).map(|(watermark, _)| *watermark).min();
+        // When all are idle nothing is outstanding anywhere, so the furthest claim holds.
+        let furthest = || self.origins.iter().map(|(watermark, _)| *watermark).max();
+        self.merged = self.merged.max(awake.or_else(furthest).unwrap_or(BEGINNING_OF_TIME));
+    }
+
+    /// Appends the state.
+    pub fn snapshot(&self, out: &mut Vec<u8>) {
+        put_i64(self.merged, out);
+        put_u64(self.origins.len() as u64, out);
+        for (watermark, idle) in &self.origins {
+            put_i64(*watermark, out);
+            out.push(u8::from(*idle));
+        }
+    }
+
+    /// Reads what [`MergedWatermark::snapshot`] wrote.
+    ///
+    /// # Errors
+    /// On corrupt bytes, or where the number of origins is another.
+    pub fn restore(origins: usize, reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
+        let merged = reader.i64()?;
+        if reader.count()? != origins {
+            return Err(Corrupt("another number of origins"));
+        }
+        let origins = (0..origins).map(|_| Ok((reader.i64()?, reader.u8()? != 0))).collect::<Result<_, Corrupt>>()?;
+        Ok(Self { origins, merged })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_slowest_awake_origin_decides() {
+        let mut merged = MergedWatermark::new(2);
+        merged.hear(0, 100, false);
+        assert_eq!(merged.now(), BEGINNING_OF_TIME, "the other has shown nothing");
+        merged.hear(1, 50, false);
+        assert_eq!(merged.now(), 50);
+        merged.hear(1, 50, true);
+        assert_eq!(merged.now(), 100, "an idle one is excused");
+        merged.hear(1, 60, false);
+        assert_eq!(merged.now(), 100, "never goes back");
+        merged.hear(0, 100, true);
+        merged.hear(1, 300, true);
+        assert_eq!(merged.now(), 300, "all idle: the furthest claim");
+    }
+
+    #[test]
+    fn only_a_live_stream_claims_time_by_the_clock() {
+        let mut live = PartitionWatermark::new(10);
+        assert_eq!(live.idle_claim(1_000), BEGINNING_OF_TIME);
+        live.see(100, 105);
+        assert_eq!(live.idle_claim(1_000), 990);
+        let mut historical = PartitionWatermark::new(10);
+        historical.see(100, 900);
+        assert_eq!(historical.idle_claim(1_000), 90);
+    }
+}

@@ -1,0 +1,186 @@
+//! From raw records to rows through both tasks, on plans written by hand: the smallest examples of every road.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::sync::Arc;
+
+use engine::{
+    batch::RawBatch,
+    expr::{Compare, Expr},
+    map::{MapContext, MapTask},
+    merge::MergeTask,
+    output::{Output, Row, Source, schemas},
+    plan::{
+        Aggregate, AggregatePlan, ColumnPlan, DeduplicatePlan, Emit, EventTimePlan, FieldPlan, GroupPlan, Input,
+        OutputPlan, Plan, RulePlan, StreamPlan, TableKind, TablePlan, TopicPlan, Window,
+    },
+    value::{Type, Value},
+};
+
+const ID: usize = 0;
+const CATEGORY: usize = 1;
+const AMOUNT: usize = 2;
+const TIME: usize = 3;
+
+fn column(name: &str, ty: Type) -> ColumnPlan {
+    ColumnPlan { name: name.into(), ty }
+}
+
+fn field(name: &str, ty: Type) -> FieldPlan {
+    FieldPlan { name: name.into(), path: vec![name.into()], ty, required: true, hashed: false }
+}
+
+/// Sales per category and `window`, 60 s out of order, ids for 15 minutes.
+fn sales(window: Window) -> Plan {
+    let fields = vec![
+        field("id", Type::String),
+        field("category", Type::String),
+        field("amount", Type::Decimal),
+        field("at", Type::Timestamp),
+    ];
+    let positive = Expr::Compare(
+        Compare::Greater,
+        Box::new(Expr::Column(AMOUNT, Type::Decimal)),
+        Box::new(Expr::Literal(Value::Decimal(engine::decimal::Decimal::ZERO), Type::Decimal)),
+    );
+    let stream = StreamPlan {
+        name: "sales".into(),
+        topics: vec![0],
+        key: Some(ID),
+        columns: fields.iter().map(|field| column(&field.name, field.ty)).collect(),
+        fields,
+        event_time: Some(EventTimePlan { column: TIME, out_of_orderness_ms: 60_000, idle_after_ms: 30_000 }),
+        deduplicate: Some(DeduplicatePlan { column: ID, within_ms: 900_000 }),
+        rules: vec![RulePlan { name: "positive".into(), check: positive }],
+        enrich: Vec::new(),
+        bots: None,
+        derive: Vec::new(),
+        quality: None,
+        silver: true,
+    };
+    let sum =
+        AggregatePlan { function: Aggregate::Sum, argument: Some(Expr::Column(AMOUNT, Type::Decimal)), filter: None };
+    let count = AggregatePlan { function: Aggregate::Count, argument: None, filter: None };
+    let output = |at: usize, name: &str, ty| OutputPlan { column: column(name, ty), expr: Expr::Column(at, ty) };
+    let table = TablePlan {
+        name: "category_sales".into(),
+        epoch: 1,
+        fingerprint: 7,
+        input: Input::Stream(0),
+        filter: None,
+        window,
+        lateness_ms: 0,
+        group_by: vec![GroupPlan {
+            column: column("category", Type::String),
+            expr: Expr::Column(CATEGORY, Type::String),
+        }],
+        kind: TableKind::Aggregate(vec![sum, count]),
+        outputs: vec![output(1, "total", Type::Decimal), output(2, "sales", Type::Integer)],
+        keep_for_ms: None,
+        max_groups: None,
+        emit: Emit { every_ms: Some(1_000) },
+    };
+    Plan {
+        pipeline: "shop".into(),
+        topics: vec![TopicPlan { name: "transactions".into(), partitions: 1 }],
+        lookups: Vec::new(),
+        streams: vec![stream],
+        joins: Vec::new(),
+        tables: vec![table],
+        alerts: Vec::new(),
+        shuffle_partitions: 1,
+    }
+}
+
+/// Reads `records` in one partition to the end, cutting and restoring behind `cut` records, and returns the last row of every key.
+fn run(plan: Plan, records: &[&str], cut: usize) -> Vec<String> {
+    let plan = Arc::new(plan);
+    let context = Arc::new(MapContext { lookups: Vec::new(), hash_key: [0; 32] });
+    let source = Source { topic: 0, partition: 0 };
+    let mut map = MapTask::new(Arc::clone(&plan), Arc::clone(&context), source);
+    let mut merge = MergeTask::new(Arc::clone(&plan), 0);
+    let mut rows = Vec::new();
+    let (first, second) = records.split_at(cut);
+    for (at, part) in [first, second].into_iter().enumerate() {
+        let mut batch = RawBatch::default();
+        for (place, record) in part.iter().enumerate() {
+            batch.push(record.as_bytes(), (at * cut + place) as u64, 1_000_000_000_000);
+        }
+        map.process(&mut batch);
+        if at == 1 {
+            map.finish();
+        }
+        let mut output = Output::default();
+        map.flush(&mut output);
+        rows.append(&mut output.rows);
+        for _delivered_twice in 0..2 {
+            merge.apply(at as u64, &output.shuffle[0]).unwrap();
+        }
+        let mut output = Output::default();
+        merge.flush_all(&mut output);
+        rows.append(&mut output.rows);
+        let (mut map_bytes, mut merge_bytes) = (Vec::new(), Vec::new());
+        map.snapshot(&mut map_bytes);
+        merge.snapshot(&mut merge_bytes);
+        map = MapTask::restore(Arc::clone(&plan), Arc::clone(&context), source, &map_bytes).unwrap();
+        merge = MergeTask::restore(Arc::clone(&plan), 0, &merge_bytes).unwrap();
+    }
+    last_rows(&plan, rows)
+}
+
+fn last_rows(plan: &Plan, rows: Vec<Row>) -> Vec<String> {
+    let schemas = schemas(plan);
+    let mut last = std::collections::BTreeMap::new();
+    for row in rows.into_iter().filter(|row| ["category_sales", "_ledger_streams"].contains(&&*schemas[row.table].name))
+    {
+        let (mut key, mut document) = (Vec::new(), Vec::new());
+        row.write_key(&schemas[row.table], &mut key);
+        row.write_document(&schemas[row.table], &mut document);
+        last.insert(String::from_utf8(key).unwrap(), (row.deleted, String::from_utf8(document).unwrap()));
+    }
+    last.into_values().filter(|(deleted, _)| !deleted).map(|(_, document)| document).collect()
+}
+
+const RECORDS: [&str; 7] = [
+    r#"{"id":"a","category":"Home","amount":10.10,"at":"2001-01-01T00:00:30Z"}"#,
+    r#"{"id":"b","category":"Home","amount":"5","at":"2001-01-01T00:00:10Z"}"#,
+    r#"{"id":"a","category":"Home","amount":10.10,"at":"2001-01-01T00:00:30Z"}"#,
+    r#"{"id":"c","category":"B\u00e9b\u00e9","amount":1,"at":978307270}"#,
+    r#"{"id":"d","category":"Home","amount":-1,"at":"2001-01-01T00:00:30Z"}"#,
+    r#"{"id":"e","category":"Home""#,
+    r#"{"id":"f","category":"Home","amount":0.000000001,"at":"2001-01-01T01:00:59+01:00","more":[1]}"#,
+];
+
+#[test]
+fn sales_per_minute_are_exact_wherever_the_task_was_cut() {
+    let want = [
+        r#"{"table":"_ledger_streams","epoch":1,"final":false,"group":{"stream":"sales","source":"transactions/0"},"values":{"read":7,"accepted":4,"duplicate":1,"invalid":2,"expired":0}}"#,
+        r#"{"table":"category_sales","epoch":1,"window_start":"2001-01-01T00:00:00Z","window_end":"2001-01-01T00:01:00Z","final":true,"group":{"category":"Home"},"values":{"total":15.100000001,"sales":3}}"#,
+        r#"{"table":"category_sales","epoch":1,"window_start":"2001-01-01T00:01:00Z","window_end":"2001-01-01T00:02:00Z","final":true,"group":{"category":"Bébé"},"values":{"total":1,"sales":1}}"#,
+    ];
+    for cut in 0..=RECORDS.len() {
+        assert_eq!(run(sales(Window::Tumbling { size_ms: 60_000 }), &RECORDS, cut), want, "cut behind {cut}");
+    }
+}
+
+#[test]
+fn hopping_windows_share_panes() {
+    for cut in 0..=RECORDS.len() {
+        let rows = run(sales(Window::Hopping { size_ms: 120_000, every_ms: 60_000 }), &RECORDS, cut);
+        let start = |row: &String| row.split("window_start\":\"").nth(1).map(|rest| rest[..20].to_owned());
+        let starts: Vec<String> = rows.iter().filter_map(start).collect();
+        let want = ["2000-12-31T23:59:00Z", "2001-01-01T00:00:00Z", "2001-01-01T00:00:00Z", "2001-01-01T00:01:00Z"];
+        assert_eq!(starts, want, "cut behind {cut}");
+    }
+}
+
+#[test]
+fn sessions_are_joined_by_what_lies_between() {
+    for cut in 0..=RECORDS.len() {
+        let rows = run(sales(Window::Session { gap_ms: 20_000 }), &RECORDS, cut);
+        let home: Vec<&String> = rows.iter().filter(|row| row.contains("Home")).collect();
+        assert_eq!(home.len(), 2, "cut behind {cut}: {home:#?}");
+        assert!(home[0].contains(r#""window_start":"2001-01-01T00:00:10Z","window_end":"2001-01-01T00:00:50Z""#));
+        assert!(home[0].contains(r#""total":15.1,"sales":2"#));
+    }
+}
