@@ -152,8 +152,9 @@ impl FunnelState {
         if event.time < known.floor {
             return false;
         }
-        known.insert(Event::new(&event, mask, &mut self.strings), event.id, &self.strings);
+        known.push(Event::new(&event, mask, &mut self.strings), event.id);
         if known.pending.len() > FUNNEL_EVENTS_MAX || known.ids.len() > FUNNEL_ID_BYTES_MAX {
+            known.sort(&self.strings);
             known.settle_early(&self.rules, known.pending.len().div_ceil(8));
         }
         if !known.dirty {
@@ -220,6 +221,7 @@ impl FunnelState {
     /// Settles, reports and frees; then forgets the entity or enters it into the calendar.
     fn visit(&mut self, place: u32) {
         let entity = self.entities[place as usize].as_mut().expect("only entities that exist are visited");
+        entity.sort(&self.strings);
         entity.settle_before(&self.rules, self.horizon);
         if entity.dirty {
             report(entity, &self.rules, &mut self.scratch, &mut self.changes);
@@ -257,7 +259,7 @@ impl FunnelState {
         let hash = xxh3_64(key);
         let entities = &self.entities;
         let at = |place: &u32| entities[*place as usize].as_ref().expect("places in the directory are taken");
-        if let Some(place) = self.directory.find(hash, |place| *at(place).key == *key) {
+        if let Some(place) = self.directory.find(hash, |place| at(place).key.bytes() == key) {
             return *place;
         }
         let place = self.free.pop().unwrap_or(self.entities.len() as u32);

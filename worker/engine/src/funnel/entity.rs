@@ -13,11 +13,13 @@ use crate::time::{BEGINNING_OF_TIME, Millis};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entity {
     /// Its bytes.
-    pub key: Box<[u8]>,
+    pub key: Key,
     /// Hash of `key`.
     pub hash: u64,
-    /// Unsettled events in the order (time, id, steps, undone, same key, group).
+    /// Unsettled events, after [`Entity::sort`] in the order (time, id, steps, undone, same key, group).
     pub pending: Vec<Pending>,
+    /// Whether `pending` is in order.
+    pub is_sorted: bool,
     /// Ids of `pending`, in order of arrival, with holes.
     pub ids: Vec<u8>,
     /// What the settled events came to.
@@ -43,6 +45,16 @@ pub struct Pending {
     pub id_len: u32,
 }
 
+/// The bytes of an entity; short ones (a UUID with its tag and length is 38) lie in place, because looking at them is
+/// a miss of the cache for each event otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// In place.
+    Short(u8, [u8; 38]),
+    /// Elsewhere.
+    Long(Box<[u8]>),
+}
+
 /// Not in the calendar.
 pub const NEVER: i64 = i64::MAX;
 
@@ -50,9 +62,10 @@ impl Entity {
     /// Makes an entity without events.
     pub fn new(key: &[u8], hash: u64) -> Self {
         Self {
-            key: key.into(),
+            key: Key::new(key),
             hash,
             pending: Vec::new(),
+            is_sorted: true,
             ids: Vec::new(),
             settled: Progress::default(),
             reported: Vec::new(),
@@ -62,21 +75,25 @@ impl Entity {
         }
     }
 
-    /// Puts an event into its place.
-    pub fn insert(&mut self, event: Event, id: &[u8], strings: &Strings) {
-        // In order is the common case; else look from the end, where it is near.
-        let at = match self.pending.last() {
-            Some(last) if self.compare(last, &event, id, strings).is_gt() => {
-                self.pending.partition_point(|other| self.compare(other, &event, id, strings).is_le())
-            }
-            _ => self.pending.len(),
-        };
+    /// Takes an event. Its place is found when the entity is visited, once for all that came since.
+    pub fn push(&mut self, event: Event, id: &[u8]) {
+        self.is_sorted &= self.pending.last().is_none_or(|last| last.event.time < event.time);
         let id_start = u32::try_from(self.ids.len()).expect("unsettled events are bounded, and so are records");
         self.ids.extend_from_slice(id);
-        self.pending.insert(at, Pending { event, id_start, id_len: id.len() as u32 });
+        self.pending.push(Pending { event, id_start, id_len: id.len() as u32 });
     }
 
-    /// Folds the events before `time` into what is settled.
+    /// Puts the events that came into their places.
+    pub fn sort(&mut self, strings: &Strings) {
+        if self.is_sorted {
+            return;
+        }
+        let ids = &self.ids;
+        self.pending.sort_by(|left, right| compare(left, right, ids, strings));
+        self.is_sorted = true;
+    }
+
+    /// Folds the events before `time` into what is settled. Only when sorted, as everything below.
     pub fn settle_before(&mut self, rules: &Rules, time: Millis) {
         let count = self.pending.iter().take_while(|pending| pending.event.time < time).count();
         self.settle(rules, count);
@@ -184,16 +201,38 @@ impl Entity {
             self.ids = ids;
         }
     }
+}
 
-    fn compare(&self, pending: &Pending, event: &Event, id: &[u8], strings: &Strings) -> Ordering {
-        let other = &pending.event;
-        let text =
-            |left, right| if left == right { Ordering::Equal } else { strings.get(left).cmp(strings.get(right)) };
-        (other.time.cmp(&event.time))
-            .then_with(|| self.id(pending).cmp(id))
-            .then_with(|| (other.reached, other.undone).cmp(&(event.reached, event.undone)))
-            .then_with(|| text(other.key, event.key))
-            .then_with(|| text(other.group, event.group))
+fn compare(left: &Pending, right: &Pending, ids: &[u8], strings: &Strings) -> Ordering {
+    let id = |pending: &Pending| &ids[pending.id_start as usize..][..pending.id_len as usize];
+    let steps = |pending: &Pending| (pending.event.reached, pending.event.undone);
+    let text = |left, right| if left == right { Ordering::Equal } else { strings.get(left).cmp(strings.get(right)) };
+    (left.event.time.cmp(&right.event.time))
+        .then_with(|| id(left).cmp(id(right)))
+        .then_with(|| steps(left).cmp(&steps(right)))
+        .then_with(|| text(left.event.key, right.event.key))
+        .then_with(|| text(left.event.group, right.event.group))
+}
+
+impl Key {
+    fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; 38];
+        match short.get_mut(..bytes.len()) {
+            Some(part) => {
+                part.copy_from_slice(bytes);
+                Self::Short(bytes.len() as u8, short)
+            }
+            None => Self::Long(bytes.into()),
+        }
+    }
+
+    /// Returns the bytes.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)],
+            Self::Long(bytes) => bytes,
+        }
     }
 }
 

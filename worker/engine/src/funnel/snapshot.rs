@@ -24,9 +24,17 @@ impl FunnelState {
         let ranks = self.write_strings(out);
         self.write_changes(&ranks, out);
         let mut entities: Vec<&Entity> = self.entities.iter().flatten().collect();
-        entities.sort_unstable_by(|left, right| left.key.cmp(&right.key));
+        entities.sort_unstable_by(|left, right| left.key.bytes().cmp(right.key.bytes()));
         put_u64(entities.len() as u64, out);
-        entities.iter().for_each(|entity| write_entity(entity, &ranks, out));
+        for entity in entities {
+            if entity.is_sorted {
+                write_entity(entity, &ranks, out);
+            } else {
+                let mut sorted = entity.clone();
+                sorted.sort(&self.strings);
+                write_entity(&sorted, &ranks, out);
+            }
+        }
     }
 
     /// Reads what [`FunnelState::snapshot`] wrote under the same plan.
@@ -104,7 +112,11 @@ impl FunnelState {
 
     /// Enters an entity that was read; keys ascend.
     fn adopt(&mut self, entity: Entity) -> Result<(), Corrupt> {
-        if self.entities.last().is_some_and(|last| last.as_ref().is_some_and(|last| last.key >= entity.key)) {
+        if self
+            .entities
+            .last()
+            .is_some_and(|last| last.as_ref().is_some_and(|last| last.key.bytes() >= entity.key.bytes()))
+        {
             return Err(Corrupt("entities out of order"));
         }
         let place = self.entities.len() as u32;
@@ -121,7 +133,7 @@ impl FunnelState {
 }
 
 fn write_entity(entity: &Entity, ranks: &[u32], out: &mut Vec<u8>) {
-    put_bytes(&entity.key, out);
+    put_bytes(entity.key.bytes(), out);
     let settled = &entity.settled;
     let has_floor = entity.floor != BEGINNING_OF_TIME;
     out.push(u8::from(entity.dirty) | u8::from(has_floor) << 1 | u8::from(settled.latest.is_some()) << 2);
