@@ -51,14 +51,11 @@ pub fn window_open(window: Window, lateness_ms: Millis, time: Millis, watermark:
     }
 }
 
-/// Whether a funnel could still take an event at `time`, judged by `watermark`.
+/// Whether a funnel, with or without windows, could still take an event at `time`, judged by `watermark`.
 #[must_use]
 #[inline]
-pub fn funnel_open(window: Window, within_ms: Millis, lateness_ms: Millis, time: Millis, watermark: Millis) -> bool {
-    match window {
-        Window::Tumbling { size_ms } => window_start(time, size_ms) + size_ms + within_ms + lateness_ms > watermark,
-        _ => time + lateness_ms >= watermark,
-    }
+pub fn funnel_open(lateness_ms: Millis, time: Millis, watermark: Millis) -> bool {
+    time + lateness_ms >= watermark
 }
 
 fn gcd(mut left: Millis, mut right: Millis) -> Millis {

@@ -5,7 +5,7 @@ use crate::{
     codec::{put_bytes, put_i64, put_u64},
     group::{hash_key, partition_of},
     kernel::Program,
-    plan::{FunnelPlan, TablePlan, Window},
+    plan::{FunnelPlan, TablePlan},
     shuffle::Section,
     time::Millis,
     window::funnel_open,
@@ -13,9 +13,7 @@ use crate::{
 
 /// Projected events of one funnel.
 pub struct FunnelFeed {
-    window: Window,
     lateness_ms: Millis,
-    within_ms: Millis,
     by: Program,
     same_key: Option<Program>,
     group_by: Vec<Program>,
@@ -33,9 +31,7 @@ impl FunnelFeed {
             (Program::compile(&step.when), step.undone_by.as_ref().map(Program::compile))
         };
         Self {
-            window: table.window,
             lateness_ms: table.lateness_ms,
-            within_ms: funnel.within_ms,
             by: Program::compile(&funnel.by),
             same_key: funnel.same_key.as_ref().map(Program::compile),
             group_by: table.group_by.iter().map(|group| Program::compile(&group.expr)).collect(),
@@ -70,7 +66,7 @@ impl FunnelFeed {
                 continue;
             }
             let time = batch.times[at];
-            if !funnel_open(self.window, self.within_ms, self.lateness_ms, time, batch.watermarks[at]) {
+            if !funnel_open(self.lateness_ms, time, batch.watermarks[at]) {
                 refused.push(Refused { row: *row, reason: LATE });
                 continue;
             }
