@@ -1,1 +1,30 @@
-//! (to be written)
+//! The worker: drivers that put the pure engine to work, and everything around it that touches the world.
+//!
+//! ```text
+//!   thread for each ingester          N worker threads, tasks shared out among them         a thread for each reader
+//!  ┌───────────────────────┐         ┌────────────────────────────────────────────┐        ┌────────────────────────┐
+//!  │ ingest: http, files,  │         │ driver: MAP tasks, one per raw partition   │        │ pump: results → SQLite │
+//!  │ generator             │         │         MERGE tasks, one per shuffle part. │        │ sinks: Parquet, console│
+//!  └──────────┬────────────┘         └──┬───────────────▲──────────────────┬──────┘        └───────▲────────────────┘
+//!             │ commit(records,         │ commit(output,│ read             │ snapshots             │ read, only what
+//!             ▼ progress)               ▼ position)     │                  ▼ (bounded channel)     │ an fsync covers
+//!  ┌──────────────────────────────────────────────────────────┐   ┌──────────────────┐             │
+//!  │ log: raw topics, shuffle, results, dead letters, silver  │◄──┤ checkpoint thread│   ┌─────────┴──┐
+//!  │ (one fjall database; every commit is atomic)             │   └──────────────────┘   │ serve: tokio, axum │
+//!  └──────────────────────────────────────────────────────────┘                          └────────────┘
+//!     + a syncer (fsync) and a housekeeper (retention) thread inside the log
+//! ```
+//! The log is the only thing that threads share, apart from the [`metrics`], the checkpoint channel and the stop
+//! signal in [`run`]. Whoever waits for the log waits on its one condition variable, which every commit wakes.
+//!
+//! Invariants:
+//! - Output and input position of a task are one commit; a task whose commit failed is dropped, never patched.
+//! - What a reader outside the log sees was fsynced first, so that a power cut can take nothing back from it.
+//! - Nothing is read ahead without a bound: ingesters wait for MAP, MAP waits for MERGE ([`limits`]).
+//!
+//! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), manifests
+//! (`crds`), Kafka and Kubernetes (`operator`; the drivers for Kafka will stand behind [`ports`]).
+
+pub mod ports;
+
+pub mod cli;

@@ -1,2 +1,28 @@
-//! (to be written)
-fn main() {}
+//! The `clickstream` program: finds the subcommand and gives it the rest. Nothing else belongs here.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use worker::cli;
+
+/// One manifest, one command: from user events to live tables.
+#[derive(Parser)]
+#[command(name = "clickstream", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What people do, in the order in which they come to it.
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole pipeline in this process: ingesters, processing, tables, dashboard.
+    Run(cli::run::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(args) => cli::run::run(args),
+    };
+    result.unwrap_or_else(|error| cli::report(&error))
+}

@@ -1,0 +1,19 @@
+//! One file for each subcommand: `Args` for clap, `run` to do it.
+//!
+//! Exit codes: 0 done, 1 the world failed (disk, port, network), 2 the user's mistake (manifest, arguments).
+
+pub mod run;
+
+use std::process::ExitCode;
+
+/// What the user has to change: printed as it is, with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Mistake(pub String);
+
+/// Prints why a subcommand gave up, causes included, and returns its exit code.
+#[must_use]
+pub fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    if error.is::<Mistake>() { ExitCode::from(2) } else { ExitCode::FAILURE }
+}
