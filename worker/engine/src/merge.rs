@@ -146,9 +146,10 @@ impl MergeTask {
     }
 
     /// Moves everything since the last flush into `output`, which the caller commits together with the position. Early rows of
-    /// a table leave at most once in its `emit.every`, judged by `now`.
-    pub fn flush(&mut self, now: Millis, output: &mut Output) {
-        self.flush_due(Some(now), output);
+    /// a table leave at most once in its `emit.every`, judged by `now`; returns whether some table held its rows back, so that the
+    /// caller comes again even without news.
+    pub fn flush(&mut self, now: Millis, output: &mut Output) -> bool {
+        self.flush_due(Some(now), output)
     }
 
     /// As [`MergeTask::flush`], but holds nothing back: before a snapshot, and at the end.
@@ -156,11 +157,12 @@ impl MergeTask {
         self.flush_due(None, output);
     }
 
-    fn flush_due(&mut self, now: Option<Millis>, output: &mut Output) {
+    fn flush_due(&mut self, now: Option<Millis>, output: &mut Output) -> bool {
+        let mut held_back = false;
         let plan = Arc::clone(&self.plan);
         for at in 0..self.tables.len() {
             let made = self.rows.len();
-            self.tables[at].drain(now, &mut self.rows);
+            held_back |= !self.tables[at].drain(now, &mut self.rows);
             self.alerts.judge(&plan, at, made, &mut self.rows);
         }
         self.funnels.iter_mut().for_each(FunnelOperator::seal);
@@ -175,6 +177,7 @@ impl MergeTask {
         });
         output.rows.append(&mut self.rows);
         self.flushed = self.position;
+        held_back
     }
 
     fn write_messages(&mut self, plan: &Plan, output: &mut Output) {

@@ -47,14 +47,15 @@ impl TableOperator {
         self.state.advance(watermark, &mut self.builder, out);
     }
 
-    /// Writes changed rows if it is time to, or whenever `now` is not given.
-    pub(super) fn drain(&mut self, now: Option<Millis>, out: &mut Vec<Row>) {
+    /// Writes changed rows if it is time to, or whenever `now` is not given. Returns whether it was.
+    pub(super) fn drain(&mut self, now: Option<Millis>, out: &mut Vec<Row>) -> bool {
         let early = now.zip(self.left_at).zip(self.every_ms);
         if early.is_some_and(|((now, left_at), every_ms)| now < left_at.saturating_add(every_ms)) {
-            return;
+            return false;
         }
         self.left_at = now.or(self.left_at);
         self.state.drain_changed(&mut self.builder, out);
+        true
     }
 
     pub(super) fn tell_ledger(&mut self, plan: &Plan, task: &str, rows: &mut Vec<Row>) {
