@@ -7,7 +7,11 @@
 mod flat;
 mod nested;
 mod timestamps;
+#[cfg(test)]
+mod tests;
 
+#[cfg(test)]
+use crate::value::Type;
 use crate::{
     batch::{RawBatch, RawRecord},
     column::{Column, Data, Span, append},

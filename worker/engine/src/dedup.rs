@@ -270,3 +270,55 @@ impl Shard {
         old.into_iter().filter(|entry| entry.time != 0).for_each(|entry| self.place(entry));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn ids_are_remembered_as_the_page_says(
+            events in proptest::collection::vec((0_u16..400, -50_i64..50, 0_i64..200), 1..600),
+            jump in prop_oneof![Just(0_i64), Just(40 * 86_400_000)],
+        ) {
+            let mut dedup = Dedup::new(100);
+            let mut naive: BTreeMap<u16, Millis> = BTreeMap::new();
+            let mut latest = None::<Millis>;
+            for (at, (id, jitter, step)) in events.iter().enumerate() {
+                let pause = if at == events.len() / 2 { jump } else { 0 };
+                let time = latest.unwrap_or(1_000_000) + jitter + step / 10 + pause;
+                let watermark = latest.map_or(BEGINNING_OF_TIME, |latest| latest - 30);
+                latest = Some(latest.map_or(time, |latest| latest.max(time)));
+                let remembered = naive.get(id).is_some_and(|kept| watermark <= kept.saturating_add(100));
+                if !remembered {
+                    naive.insert(*id, time.max(watermark));
+                }
+                prop_assert_eq!(dedup.seen(&id.to_le_bytes(), time, watermark), remembered, "event {}", at);
+                if at % 100 == 50 {
+                    let mut bytes = Vec::new();
+                    dedup.snapshot(&mut bytes);
+                    dedup = Dedup::restore(&mut Reader::new(&bytes)).unwrap();
+                }
+            }
+        }
+
+        #[test]
+        fn garbage_is_an_error_and_never_a_panic(bytes: Vec<u8>) {
+            drop(Dedup::restore(&mut Reader::new(&bytes)));
+        }
+    }
+
+    #[test]
+    fn a_remembered_id_costs_at_most_24_bytes() {
+        let mut dedup = Dedup::new(900_000);
+        for id in 0..1_000_000_u64 {
+            assert!(!dedup.seen(&id.to_le_bytes(), 1_000_000, 999_000));
+        }
+        assert_eq!(dedup.len(), 1_000_000);
+        assert!(dedup.bytes() <= 24 * dedup.len(), "{} bytes an id", dedup.bytes() as f64 / 1e6);
+    }
+}

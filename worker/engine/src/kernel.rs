@@ -9,6 +9,8 @@ mod compare;
 mod convert;
 mod text;
 mod times;
+#[cfg(test)]
+mod tests;
 
 use crate::{
     column::{Column, Data, append},
