@@ -41,6 +41,8 @@ pub struct AlertState {
     /// Types of output columns.
     types: Vec<Type>,
     groups: BTreeMap<Box<[u8]>, Group>,
+    /// Division of time in which they were last gone through.
+    pruned: i64,
     /// The alert columns of the row being judged.
     columns: Vec<Value>,
 }
@@ -60,6 +62,7 @@ impl AlertState {
             names: outputs().map(|column| column.name.clone()).chain(alert.zscores.iter().map(score)).collect(),
             types: outputs().map(|column| column.ty).collect(),
             groups: BTreeMap::new(),
+            pruned: i64::MIN,
             columns: Vec::new(),
         }
     }
@@ -101,8 +104,14 @@ impl AlertState {
     }
 
     /// Lets go of rows that no window still open to correction reaches back to. To be called once the rows that the
-    /// watermark made final have been judged.
+    /// watermark made final have been judged. Groups are gone through only now and then: an eighth of what has to be
+    /// kept anyway is kept in addition.
     pub fn advance(&mut self, watermark: Millis) {
+        let division = watermark.div_euclid((self.reach.kept_ms() / 8).max(1));
+        if !self.reach.is_windowed() || division <= self.pruned {
+            return;
+        }
+        self.pruned = division;
         let reach = &self.reach;
         self.groups.retain(|_, group| {
             group.prune(reach, watermark);

@@ -69,6 +69,11 @@ impl Reach {
         !matches!(self.grid, Grid::None)
     }
 
+    /// How long rows are kept beyond the end of their window.
+    pub fn kept_ms(&self) -> Millis {
+        self.behind_ms().saturating_add(self.lateness_ms)
+    }
+
     /// How long before a window's start an earlier one may begin and still matter to it.
     fn behind_ms(&self) -> Millis {
         let windows = self.scores.iter().map(|score| score.windows).chain([self.for_windows]).max();
@@ -149,10 +154,7 @@ impl Group {
 
     /// Lets go of rows that no window still open to correction reaches back to.
     pub fn prune(&mut self, reach: &Reach, watermark: Millis) {
-        if !reach.is_windowed() {
-            return;
-        }
-        let kept_ms = reach.behind_ms().saturating_add(reach.lateness_ms);
+        let kept_ms = reach.kept_ms();
         let count = self.rows.iter().take_while(|row| row.window.1.saturating_add(kept_ms) <= watermark).count();
         if let Some(last) = self.rows.drain(..count).next_back() {
             self.gone = Some(last.window.0);
