@@ -1,1 +1,19 @@
-//! (to be written)
+//! The harness: what proves the product. A naive reference, an in-memory driver, a simulator, benchmarks.
+//!
+//! ```text
+//!   records ─┬─► reference: obvious loops over everything at once ──────────┐
+//!            └─► MapTask ─► in-memory log ─► MergeTask ─► latest rows ──────┴─► must be equal
+//!                 (random batches, flushes, snapshots, crashes, faults)
+//! ```
+//!
+//! Dependencies point from here to everything and from nothing to here.
+
+pub mod events;
+pub mod manifests;
+pub mod memory;
+pub mod outcome;
+pub mod random;
+pub mod reference;
+pub mod simulation;
+
+pub mod bench;

@@ -1,0 +1,9 @@
+//! The yardstick: W2, five million shop events, and a hand-written program that sets the limit.
+//!
+//! Every figure is CPU seconds per million events, which hold on a noisy machine, and every run is checked: a
+//! benchmark that measures a wrong answer stops.
+
+pub mod drive;
+pub mod generator;
+pub mod limit;
+pub mod meter;
