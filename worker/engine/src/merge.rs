@@ -103,12 +103,13 @@ impl MergeTask {
                 Operator::Join(join) => self.joins[join].apply(&mut section, &self.channels)?,
             }
         }
-        message.marks.iter().for_each(|mark| self.channels.hear(message.origin, *mark));
+        let with_records = !message.span.is_empty();
+        message.marks.iter().for_each(|mark| self.channels.hear(message.origin, *mark, with_records));
         self.advance(&plan);
         Ok(())
     }
 
-    /// Whether the message is news. A heartbeat (an empty span) always is: its marks only ever rise.
+    /// Whether the message is news. A heartbeat (an empty span) is, unless records came after it.
     fn hear(&mut self, message: &Message<'_>) -> Result<bool, Corrupt> {
         let heard = self.heard.entry(message.origin).or_default();
         if message.span.is_empty() {

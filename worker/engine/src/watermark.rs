@@ -48,12 +48,17 @@ impl PartitionWatermark {
         self.finished = true;
     }
 
-    /// What an idle mark at the arrival clock `now` may claim: a stream whose newest event came in time is live, so
-    /// nothing older than `now − out-of-orderness` is expected any more. Any other keeps its watermark.
+    /// What an idle mark at the arrival clock `now` may claim, and whether the partition is excused beyond that.
+    ///
+    /// A stream whose newest event came in time is live, so nothing older than `now − out-of-orderness` is outstanding:
+    /// that claim says all there is to say, and it lasts no longer than it is true. A partition that has shown nothing
+    /// claims the same. Any other keeps its watermark, and must be excused if the others are to go on.
     #[must_use]
-    pub fn idle_claim(&self, now: Millis) -> Millis {
-        let live = self.latest.is_some_and(|latest| self.latest_arrival - latest <= self.out_of_orderness_ms);
-        if live { self.now().max(now - self.out_of_orderness_ms) } else { self.now() }
+    pub fn idle_claim(&self, now: Millis) -> (Millis, bool) {
+        match self.latest {
+            Some(latest) if self.latest_arrival - latest > self.out_of_orderness_ms => (self.now(), true),
+            _ => (self.now().max(now - self.out_of_orderness_ms), false),
+        }
     }
 
     /// Appends the state.
@@ -96,10 +101,12 @@ impl MergedWatermark {
         self.merged
     }
 
-    /// Hears from an origin. Unknown origins are ignored.
-    pub fn hear(&mut self, origin: usize, watermark: Millis, idle: bool) {
+    /// Hears from an origin. Unknown origins are ignored. What came with records replaces an earlier claim, which said
+    /// that there would be none; a heartbeat only adds to it, because an older one may come once more.
+    pub fn hear(&mut self, origin: usize, watermark: Millis, idle: bool, with_records: bool) {
         let Some(heard) = self.origins.get_mut(origin) else { return };
-        *heard = (heard.0.max(watermark), idle);
+        let claimed = if with_records { BEGINNING_OF_TIME } else { heard.0 };
+        *heard = (claimed.max(watermark), idle);
         let awake = self.origins.iter().filter(|(_, idle)| !idle).map(|(watermark, _)| *watermark).min();
         // When all are idle nothing is outstanding anywhere, so the furthest claim holds.
         let furthest = || self.origins.iter().map(|(watermark, _)| *watermark).max();
@@ -137,27 +144,40 @@ mod tests {
     #[test]
     fn the_slowest_awake_origin_decides() {
         let mut merged = MergedWatermark::new(2);
-        merged.hear(0, 100, false);
+        merged.hear(0, 100, false, true);
         assert_eq!(merged.now(), BEGINNING_OF_TIME, "the other has shown nothing");
-        merged.hear(1, 50, false);
+        merged.hear(1, 50, false, true);
         assert_eq!(merged.now(), 50);
-        merged.hear(1, 50, true);
+        merged.hear(1, 50, true, false);
         assert_eq!(merged.now(), 100, "an idle one is excused");
-        merged.hear(1, 60, false);
+        merged.hear(1, 60, false, true);
         assert_eq!(merged.now(), 100, "never goes back");
-        merged.hear(0, 100, true);
-        merged.hear(1, 300, true);
+        merged.hear(0, 100, true, false);
+        merged.hear(1, 300, true, false);
         assert_eq!(merged.now(), 300, "all idle: the furthest claim");
+    }
+
+    #[test]
+    fn a_claim_ends_with_the_next_record() {
+        let mut merged = MergedWatermark::new(2);
+        merged.hear(0, 1_000, false, false);
+        merged.hear(1, 100, false, true);
+        assert_eq!(merged.now(), 100, "an empty partition claimed the clock");
+        merged.hear(0, 120, false, true);
+        merged.hear(1, 500, false, true);
+        assert_eq!(merged.now(), 120, "and holds back once it has old events after all");
+        merged.hear(0, 90, false, false);
+        assert_eq!(merged.now(), 120, "an old heartbeat says nothing new");
     }
 
     #[test]
     fn only_a_live_stream_claims_time_by_the_clock() {
         let mut live = PartitionWatermark::new(10);
-        assert_eq!(live.idle_claim(1_000), BEGINNING_OF_TIME);
+        assert_eq!(live.idle_claim(1_000), (990, false));
         live.see(100, 105);
-        assert_eq!(live.idle_claim(1_000), 990);
+        assert_eq!(live.idle_claim(1_000), (990, false), "and no more, should its reader stop");
         let mut historical = PartitionWatermark::new(10);
         historical.see(100, 900);
-        assert_eq!(historical.idle_claim(1_000), 90);
+        assert_eq!(historical.idle_claim(1_000), (90, true));
     }
 }

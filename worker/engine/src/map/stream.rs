@@ -38,7 +38,7 @@ pub(super) struct StreamTask {
     ledger: StreamLedger,
     quality: Quality,
     // What an idle mark claims until the next record; not state, the driver makes it again.
-    idle_claim: Option<Millis>,
+    idle_claim: Option<(Millis, bool)>,
     // Output until the next commit.
     dead_letters: Vec<DeadLetter>,
     silver: Vec<SilverEvent>,
@@ -102,7 +102,7 @@ impl StreamTask {
     /// The watermark to tell and whether the partition is idle.
     pub(super) fn claim(&self) -> (Millis, bool) {
         let now = self.watermark.now();
-        self.idle_claim.map_or((now, false), |claim| (claim.max(now), true))
+        self.idle_claim.map_or((now, false), |(claim, excused)| (claim.max(now), excused))
     }
 
     pub(super) fn mark_idle(&mut self, now: Millis) {

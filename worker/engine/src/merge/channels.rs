@@ -30,11 +30,11 @@ impl Channels {
         Self(Channel::all(plan).into_iter().map(listen).collect())
     }
 
-    pub(super) fn hear(&mut self, origin: Origin, mark: Mark) {
+    pub(super) fn hear(&mut self, origin: Origin, mark: Mark, with_records: bool) {
         let listening = self.0.iter_mut().find(|listening| listening.channel == mark.channel);
         let Some(listening) = listening else { return };
         if let Ok(at) = listening.origins.binary_search(&origin) {
-            listening.watermark.hear(at, mark.watermark, mark.idle);
+            listening.watermark.hear(at, mark.watermark, mark.idle, with_records);
         }
     }
 
