@@ -8,12 +8,12 @@
 //!
 //! Dependencies point from here to everything and from nothing to here.
 
+pub mod reference;
+
 pub mod events;
 pub mod manifests;
 pub mod memory;
 pub mod outcome;
 pub mod random;
-pub mod reference;
-pub mod simulation;
 
 pub mod bench;

@@ -83,7 +83,8 @@ impl Manifest {
             }
             3 => self.aggregate(&name, "events", "", random),
             4..6 => {
-                let (size, every) = *random.pick(&[("10s", "5s"), ("1m", "10s"), ("7s", "2s"), ("1m", "1m"), ("10s", "1s")]);
+                let (size, every) =
+                    *random.pick(&[("10s", "5s"), ("1m", "10s"), ("7s", "2s"), ("1m", "1m"), ("10s", "1s")]);
                 self.aggregate(&name, "events", &format!("{{hopping: {{size: {size}, every: {every}}}}}"), random);
                 self.add_alerts(&name, random);
             }
@@ -103,7 +104,8 @@ impl Manifest {
         let out = &mut self.tables;
         let _ = writeln!(out, "  - name: {name}\n    from: {from}");
         if random.chance(30) {
-            let filter = *random.pick(&["kind <> 'other'", "price > 100", "not ok", "total is not null", "quantity % 2 = 0"]);
+            let filter =
+                *random.pick(&["kind <> 'other'", "price > 100", "not ok", "total is not null", "quantity % 2 = 0"]);
             let _ = writeln!(out, "    where: \"{filter}\"");
         }
         let group = *random.pick(&["product", "user", "kind, product", "ok", "city", "quantity", "hour, kind", ""]);
@@ -142,18 +144,14 @@ impl Manifest {
         let out = &mut self.tables;
         let within = *random.pick(&["2s", "20s", "2m"]);
         let by = *random.pick(&["user", "product"]);
-        let _ = writeln!(out, "  - name: {name}\n    from: events\n    funnel:\n      by: {by}\n      within: {within}");
+        let _ =
+            writeln!(out, "  - name: {name}\n    from: events\n    funnel:\n      by: {by}\n      within: {within}");
         if random.chance(40) {
             let _ = writeln!(out, "      sameKey: {}", random.pick(&["product", "city"]));
         }
         let undone = if random.chance(50) { ", undoneBy: kind = 'undo'" } else { "" };
         let _ = writeln!(out, "      steps:");
-        let steps = random.pick(&[
-            &["kind = 'view'", "kind = 'cart'", "kind = 'buy'"][..],
-            &["kind in ('view', 'cart')", "kind in ('cart', 'buy')", "kind = 'buy'", "kind = 'other'"],
-            &["kind = 'view'", "kind = 'view'", "kind = 'view'"],
-            &["ok", "price > 100"],
-        ]);
+        let steps = *random.pick(&STEPS);
         for (at, step) in steps.iter().enumerate() {
             let undone = if at == 1 { undone } else { "" };
             let _ = writeln!(out, "      - {{name: s{at}, where: \"{step}\"{undone}}}");
@@ -202,6 +200,13 @@ const AGGREGATES: [&str; 22] = [
     "bool_or(ok)",
     "bool_and(ok)",
     "max(total)",
+];
+
+const STEPS: [&[&str]; 4] = [
+    &["kind = 'view'", "kind = 'cart'", "kind = 'buy'"],
+    &["kind in ('view', 'cart')", "kind in ('cart', 'buy')", "kind = 'buy'", "kind = 'other'"],
+    &["kind = 'view'", "kind = 'view'", "kind = 'view'"],
+    &["ok", "price > 100"],
 ];
 
 const ALERTS: [&str; 3] = ["n > 2", "abs(zscore(n, 4)) > 1.1", "zscore(n, 2) < 0 and n < 5"];

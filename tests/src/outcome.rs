@@ -89,7 +89,8 @@ impl Outcome {
     pub fn alerts(&self, plan: &Plan) -> BTreeSet<(String, Option<i64>, String)> {
         let at = SystemTable::Alerts.index(plan);
         let raised = |row: &&Row| row.table == at && row.values[0] == Value::String("raised".into());
-        let text = |value: &Value| if let Value::String(text) = value { text.to_string() } else { format!("{value:?}") };
+        let text =
+            |value: &Value| if let Value::String(text) = value { text.to_string() } else { format!("{value:?}") };
         let alert = |row: &Row| (text(&row.group[0]), row.window.map(|(start, _)| start), text(&row.group[1]));
         self.rows.values().filter(raised).map(alert).collect()
     }

@@ -61,7 +61,8 @@ pub fn run(plan: &Arc<Plan>, context: &Arc<MapContext>, feeds: &[Feed<'_>], end:
     let mut maps: Vec<MapTask> =
         feeds.iter().map(|(source, _)| MapTask::new(plan.clone(), context.clone(), *source)).collect();
     let merges = (0..plan.shuffle_partitions).map(|partition| MergeTask::new(plan.clone(), partition)).collect();
-    let mut world = World { plan, merges, next: vec![0; plan.shuffle_partitions as usize], rows: Rows::new(), bytes: 0 };
+    let mut world =
+        World { plan, merges, next: vec![0; plan.shuffle_partitions as usize], rows: Rows::new(), bytes: 0 };
     let largest = feeds.iter().map(|(_, records)| records.len()).max().unwrap_or_default();
     let rounds = largest.div_ceil(BATCH_RECORDS).max(1);
     let (mut batch, mut output) = (RawBatch::default(), Output::default());

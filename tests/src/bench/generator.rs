@@ -138,7 +138,10 @@ pub fn promotions(events: u64) -> Records {
     for (number, start) in starts.into_iter().enumerate() {
         let product = number as u64 % PRODUCTS;
         let out = &mut records.bytes;
-        let _ = write!(out, "{{\"promotion_id\":\"promo_{number:05}\",\"product_id\":\"prod_{product:04}\",\"starts_at\":\"");
+        let _ = write!(
+            out,
+            "{{\"promotion_id\":\"promo_{number:05}\",\"product_id\":\"prod_{product:04}\",\"starts_at\":\""
+        );
         write_rfc3339(start, out);
         out.extend_from_slice(b"\",\"ends_at\":\"");
         write_rfc3339(start + 15 * 60_000, out);

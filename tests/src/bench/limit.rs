@@ -148,9 +148,9 @@ impl Limit {
     fn time(&mut self, event: &Event<'_>) -> Option<i64> {
         let text = event.timestamp;
         let digits = |from: usize, to: usize| {
-            text[from..to].iter().try_fold(0_i64, |sum, digit| {
-                digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0'))
-            })
+            text[from..to]
+                .iter()
+                .try_fold(0_i64, |sum, digit| digit.is_ascii_digit().then(|| sum * 10 + i64::from(digit - b'0')))
         };
         if text.len() < 20 || text[text.len() - 1] != b'Z' {
             return None;

@@ -37,7 +37,8 @@ pub fn judge(plan: &Plan, alert: &AlertPlan, answer: &mut Answer) {
 /// Whether the condition holds in this window and in as many before it as `for` asks.
 fn holds_for(alert: &AlertPlan, step: Option<i64>, group: &[Cell], history: &History, start: Option<i64>) -> bool {
     let before = |back: i64| start.and_then(|start| Some(start - back * step?));
-    let is_met = |at: Option<i64>| history.get(&at).is_some_and(|values| is_met(alert, step, group, history, at, values));
+    let is_met =
+        |at: Option<i64>| history.get(&at).is_some_and(|values| is_met(alert, step, group, history, at, values));
     is_met(start) && (1..i64::from(alert.for_windows)).all(|back| before(back).is_some() && is_met(before(back)))
 }
 
@@ -57,7 +58,7 @@ fn is_met(
 /// How many standard deviations a value lies from the mean of the windows before.
 fn score(zscore: &ZScorePlan, step: Option<i64>, history: &History, start: Option<i64>, values: &[Cell]) -> Cell {
     let (Some(step), Some(start)) = (step, start) else { return Cell::Null };
-    let first = history.keys().next().copied().flatten().unwrap_or(start);
+    let first = beginning(history, start, (i64::from(zscore.windows) + 1) * step);
     let value = |cell: &Cell| match cell {
         Cell::Null => None,
         cell => Some(aggregates::in_units(cell) as f64 / number::ONE as f64),
@@ -75,7 +76,7 @@ fn score(zscore: &ZScorePlan, step: Option<i64>, history: &History, start: Optio
         }
     }
     let Some(now) = value(&values[zscore.output]) else { return Cell::Null };
-    if before.len() < 2 || 2 * before.len() < zscore.windows as usize {
+    if before.len() < (zscore.windows as usize / 2).max(2) {
         return Cell::Null;
     }
     let count = before.len() as f64;
@@ -85,4 +86,16 @@ fn score(zscore: &ZScorePlan, step: Option<i64>, history: &History, start: Optio
         return Cell::Null;
     }
     Cell::Decimal(((now - mean) / deviation * number::ONE as f64).round() as i128)
+}
+
+/// The group's first window, after its last pause of at least `pause` between the starts of two rows.
+fn beginning(history: &History, start: i64, pause: i64) -> i64 {
+    let mut first = start;
+    for at in history.keys().rev().copied().flatten().filter(|at| *at < start) {
+        if first - at >= pause {
+            break;
+        }
+        first = at;
+    }
+    first
 }

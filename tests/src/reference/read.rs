@@ -7,10 +7,20 @@ use serde_json::value::RawValue;
 
 use super::{cell::Cell, number, text};
 
-/// The bytes are not one JSON object, or nest too deeply, or are too many.
+/// The bytes are not JSON.
 pub const NOT_JSON: &str = "not-json";
+/// The bytes are not UTF-8.
+pub const NOT_UTF8: &str = "not-utf8";
+/// The bytes are JSON, but not one object.
+pub const NOT_AN_OBJECT: &str = "not-an-object";
+/// Objects and lists nest too deeply.
+pub const TOO_DEEP: &str = "too-deep";
+/// There are too many bytes.
+pub const TOO_LARGE: &str = "too-large";
 /// A field has a value of another type.
 pub const WRONG_TYPE: &str = "wrong-type";
+/// A field has a number that its type cannot hold.
+pub const OUT_OF_RANGE: &str = "number-out-of-range";
 /// A required field is absent or null.
 pub const MISSING: &str = "missing-field";
 
@@ -21,26 +31,33 @@ type Object = BTreeMap<String, Box<RawValue>>;
 /// # Errors
 /// For a record that is invalid.
 pub fn read(fields: &[FieldPlan], payload: &[u8]) -> Result<Vec<Cell>, BTreeSet<String>> {
-    let mut wrong = BTreeSet::new();
-    if payload.len() > limits::RECORD_BYTES_MAX || depth(payload) > limits::JSON_DEPTH_MAX {
-        wrong.insert("too-large".to_owned());
-        wrong.insert("too-deep".to_owned());
-        wrong.insert(NOT_JSON.to_owned());
-        return Err(wrong);
-    }
-    let Ok(object) = serde_json::from_slice::<Object>(payload) else {
-        wrong.insert(NOT_JSON.to_owned());
-        return Err(wrong);
+    let object = match serde_json::from_slice::<Object>(payload) {
+        Ok(object) if payload.len() <= limits::RECORD_BYTES_MAX && depth(payload) <= limits::JSON_DEPTH_MAX => object,
+        _ => return Err(not_an_object(payload)),
     };
+    let mut wrong = BTreeSet::new();
     let mut cells = Vec::new();
     for field in fields {
         match reach(&object, &field.path).map(|raw| raw.map_or(Some(Cell::Null), |raw| convert(&raw, field.ty))) {
             Some(Some(Cell::Null)) if field.required => drop(wrong.insert(MISSING.to_owned())),
             Some(Some(cell)) => cells.push(cell),
-            None | Some(None) => drop(wrong.insert(WRONG_TYPE.to_owned())),
+            None | Some(None) => wrong.extend([WRONG_TYPE, OUT_OF_RANGE].map(str::to_owned)),
         }
     }
     if wrong.is_empty() { Ok(cells) } else { Err(wrong) }
+}
+
+/// Every way in which the bytes are not one JSON object.
+fn not_an_object(payload: &[u8]) -> BTreeSet<String> {
+    let is_json = serde_json::from_slice::<Box<RawValue>>(payload).is_ok();
+    let ways = [
+        (TOO_LARGE, payload.len() > limits::RECORD_BYTES_MAX),
+        (TOO_DEEP, depth(payload) > limits::JSON_DEPTH_MAX),
+        (NOT_UTF8, std::str::from_utf8(payload).is_err()),
+        (NOT_JSON, !is_json),
+        (NOT_AN_OBJECT, is_json),
+    ];
+    ways.iter().filter(|(_, is_so)| *is_so).map(|(way, _)| (*way).to_owned()).collect()
 }
 
 /// How deeply objects and lists nest, counted outside strings.
@@ -129,24 +146,23 @@ mod tests {
         let null = || Cell::Null;
         assert_eq!(good(r#"{"s":"é\u00e9","x":[1e400,{}]}"#), [text("éé"), null(), null(), null(), null()]);
         assert_eq!(good(r#"{"s":"a","s":"b","n":{"i":-7}}"#)[..2], [text("b"), Cell::Integer(-7)]);
-        assert_eq!(good(r#"{"s":"","n":null,"d":"1.25","t":1700000000,"b":true}"#)[2..], [
-            Cell::Decimal(1_250_000_000),
-            Cell::Time(1_700_000_000_000),
-            Cell::Boolean(true)
-        ]);
+        assert_eq!(
+            good(r#"{"s":"","n":null,"d":"1.25","t":1700000000,"b":true}"#)[2..],
+            [Cell::Decimal(1_250_000_000), Cell::Time(1_700_000_000_000), Cell::Boolean(true)]
+        );
         assert_eq!(good(r#"{"s":"","t":1700000000123456}"#)[3], Cell::Time(1_700_000_000_123));
         bad(b"", NOT_JSON);
-        bad(b"[]", NOT_JSON);
+        bad(b"[]", NOT_AN_OBJECT);
         bad(b"{\"s\":\"a\"", NOT_JSON);
         bad(b"{\"s\":\"a\"} x", NOT_JSON);
-        bad(b"{\"s\":\"\xff\"}", NOT_JSON);
+        bad(b"{\"s\":\"\xff\"}", NOT_UTF8);
         bad(b"{\"s\":NaN}", NOT_JSON);
         bad(b"{\"s\":1}", WRONG_TYPE);
         bad(b"{\"s\":null}", MISSING);
         bad(b"{}", MISSING);
         bad(b"{\"s\":\"a\",\"n\":{\"i\":1.5}}", WRONG_TYPE);
-        bad(b"{\"s\":\"a\",\"d\":1e400}", WRONG_TYPE);
+        bad(b"{\"s\":\"a\",\"d\":1e400}", OUT_OF_RANGE);
         bad(b"{\"s\":\"a\",\"b\":\"true\"}", WRONG_TYPE);
-        bad(format!("{{\"s\":\"a\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)).as_bytes(), NOT_JSON);
+        bad(format!("{{\"s\":\"a\",\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)).as_bytes(), TOO_DEEP);
     }
 }

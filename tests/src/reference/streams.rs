@@ -27,8 +27,8 @@ pub struct Event {
     pub dropped: bool,
 }
 
-/// The reasons of an event time before 1970 or too far behind the arrival.
-const TIME_REASONS: [&str; 4] = ["event-time", "time-out-of-range", "future", "before-1970"];
+/// An event time before 1970 or too far behind the arrival.
+const TIME_OUT_OF_RANGE: &str = "time-out-of-range";
 
 /// Reads all records of a stream, fills its ledger and dead letters, and returns the accepted events.
 pub fn accepted(plan: &Plan, lookups: &Lookups, stream: usize, input: &Input, answer: &mut Answer) -> Vec<Event> {
@@ -91,7 +91,7 @@ impl Partition<'_> {
         if let Some(event_time) = &self.stream.event_time {
             match cells[event_time.column] {
                 Cell::Time(at) if (0..=record.arrival + limits::FUTURE_MS_MAX).contains(&at) => time = at,
-                Cell::Time(_) => return Verdict::Invalid(TIME_REASONS.map(str::to_owned).into()),
+                Cell::Time(_) => return Verdict::Invalid([TIME_OUT_OF_RANGE.to_owned()].into()),
                 _ => return Verdict::Invalid([read::MISSING.to_owned()].into()),
             }
         }
@@ -109,7 +109,14 @@ impl Partition<'_> {
         }
         let (cells, dropped) = self.extend(cells);
         let watermark = self.watermark();
-        Verdict::Accepted(Box::new(Event { position: (self.source, record.offset), time, id, cells, watermark, dropped }))
+        Verdict::Accepted(Box::new(Event {
+            position: (self.source, record.offset),
+            time,
+            id,
+            cells,
+            watermark,
+            dropped,
+        }))
     }
 
     fn is_duplicate(&mut self, id: &Cell, time: i64, before: Option<i64>) -> bool {
@@ -126,7 +133,8 @@ impl Partition<'_> {
     fn extend(&self, mut cells: Vec<Cell>) -> (Vec<Cell>, bool) {
         for enrich in &self.stream.enrich {
             let found = cells[enrich.key].text().and_then(|key| self.lookups[enrich.lookup].get(key)).cloned();
-            cells.extend(enrich.take.iter().map(|column| found.as_ref().map_or(Cell::Null, |row| row[*column].clone())));
+            cells
+                .extend(enrich.take.iter().map(|column| found.as_ref().map_or(Cell::Null, |row| row[*column].clone())));
         }
         let mut dropped = false;
         if let Some(bots) = &self.stream.bots {

@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use engine::plan::{Input, Plan, TableKind, TablePlan, Window};
 
-use super::{
-    Answer, aggregates::aggregate, cell::Cell, evaluate::evaluate, funnels, streams::Event,
-};
+use super::{Answer, aggregates::aggregate, cell::Cell, evaluate::evaluate, funnels, streams::Event};
 
 /// A window by its bounds, or none.
 pub type Bounds = Option<(i64, i64)>;
@@ -50,11 +48,13 @@ pub fn fill(plan: &Plan, table: &TablePlan, streams: &[Vec<Event>], joins: &[Vec
 }
 
 fn is_filtered(table: &TablePlan, event: &Event) -> bool {
-    let no_entity = match &table.kind {
-        TableKind::Funnel(funnel) => evaluate(&funnel.by, &event.cells).is_null(),
+    let plays_no_part = match &table.kind {
+        TableKind::Funnel(funnel) => funnels::plays_no_part(funnel, event),
         TableKind::Aggregate(_) => false,
     };
-    event.dropped || no_entity || table.filter.as_ref().is_some_and(|filter| !evaluate(filter, &event.cells).is_true())
+    event.dropped
+        || plays_no_part
+        || table.filter.as_ref().is_some_and(|filter| !evaluate(filter, &event.cells).is_true())
 }
 
 /// Whether no open window could take the event, by its own partition's watermark.
@@ -62,9 +62,6 @@ fn is_late(table: &TablePlan, event: &Event) -> bool {
     let Some(now) = event.watermark else { return false };
     let (time, lateness) = (event.time, table.lateness_ms);
     match (&table.kind, table.window) {
-        (TableKind::Funnel(funnel), Window::Tumbling { size_ms }) => {
-            now >= (time.div_euclid(size_ms) + 1) * size_ms + funnel.within_ms + lateness
-        }
         (TableKind::Funnel(_), _) => now > time + lateness,
         (_, Window::None) => false,
         (_, Window::Tumbling { .. } | Window::Hopping { .. }) => {
