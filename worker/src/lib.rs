@@ -25,6 +25,10 @@
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), manifests
 //! (`crds`), Kafka and Kubernetes (`operator`; the drivers for Kafka will stand behind [`ports`]).
 
+pub mod clock;
+pub mod limits;
 pub mod ports;
+
+pub mod log;
 
 pub mod cli;

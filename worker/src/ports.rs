@@ -1,6 +1,6 @@
 //! Borders that have more than one implementation, and the guarantees that whoever stands behind them owes.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use engine::batch::RawBatch;
 
@@ -137,13 +137,27 @@ impl Records {
     }
 }
 
+/// The consumer that processes raw topics and the shuffle; what it has passed waits no more.
+pub const PROCESS: &str = "process";
+
+/// How far a consumer has read a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Position<'a> {
+    /// Who: a consumer group in Kafka's words.
+    pub consumer: &'a str,
+    /// What it reads.
+    pub at: TopicPartition,
+    /// The offset that it reads next.
+    pub next: u64,
+}
+
 /// What is written at once, or not at all.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Commit<'a> {
     /// Records by partition; a partition may come once. Empty ones are skipped.
     pub appends: &'a [(TopicPartition, &'a Records)],
-    /// The next offset that a consumer wants to read of its input.
-    pub position: Option<(&'a str, u64)>,
+    /// How far a consumer has read its input.
+    pub position: Option<Position<'a>>,
     /// What an ingester wants to find again.
     pub progress: Option<(&'a str, &'a [u8])>,
 }
@@ -164,17 +178,23 @@ pub trait Log: Send + Sync {
     fn topic(&self, name: &str) -> Result<Topic, LogError>;
 
     /// The first offset that is still there, and the one behind the last.
-    fn offsets(&self, at: TopicPartition) -> std::ops::Range<u64>;
+    fn offsets(&self, at: TopicPartition) -> Range<u64>;
 
     /// The offset behind the last record that a power cut cannot take back.
     fn durable_end(&self, at: TopicPartition) -> u64;
 
-    /// Appends records from `from` on to `batch`, until it holds `bytes_max` or there are no more; at least one record if
-    /// there is one. Records before the first that is still there are left out: their offsets show it.
+    /// Appends the records with offsets in `reach` to `batch`, until it holds `bytes_max` or there are no more; at least one
+    /// record if there is one. Records before the first that is still there are left out: their offsets show it.
     ///
     /// # Errors
     /// When the log cannot be read.
-    fn read(&self, at: TopicPartition, from: u64, bytes_max: usize, batch: &mut RawBatch) -> Result<(), LogError>;
+    fn read(
+        &self,
+        at: TopicPartition,
+        reach: Range<u64>,
+        bytes_max: usize,
+        batch: &mut RawBatch,
+    ) -> Result<(), LogError>;
 
     /// Writes everything in `commit`, or nothing.
     ///
@@ -186,7 +206,7 @@ pub trait Log: Send + Sync {
     ///
     /// # Errors
     /// When the log cannot be read.
-    fn position(&self, consumer: &str) -> Result<Option<u64>, LogError>;
+    fn position(&self, consumer: &str, at: TopicPartition) -> Result<Option<u64>, LogError>;
 
     /// A number that changes whenever there is something new to read.
     fn changes(&self) -> u64;

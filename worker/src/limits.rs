@@ -1,0 +1,36 @@
+//! Every bound of the drivers, with its arithmetic. What is not bounded here is bounded by the manifest.
+
+use std::time::Duration;
+
+/// Unprocessed bytes of one raw topic above which its ingesters wait. 64 MiB is 0.1 s of reading ahead for a disk, 0.5 s
+/// of work for two cores, and keeps what was just written in the page cache until it is read.
+pub const RAW_BACKLOG_BYTES_MAX: u64 = 64 << 20;
+
+/// Unmerged bytes of the shuffle above which MAP tasks wait for MERGE tasks.
+pub const SHUFFLE_BACKLOG_BYTES_MAX: u64 = 64 << 20;
+
+/// Bytes of one entry of the log before compression; a commit with more makes several. Entries are what retention deletes
+/// and what a reader takes at least: smaller wastes keys, larger wastes memory.
+pub const ENTRY_BYTES_MAX: usize = 1 << 20;
+
+/// Records of one entry: their lengths stand in its head.
+pub const ENTRY_RECORDS_MAX: usize = 1 << 16;
+
+/// Memory that the log may fill with writes of one topic before they go to a file of their own.
+pub const MEMTABLE_BYTES: u64 = 16 << 20;
+
+/// Size of the log's journals before the oldest is folded into files. Opening a log reads all of it once: 128 MiB take
+/// about a second.
+pub const JOURNAL_BYTES_MAX: u64 = 128 << 20;
+
+/// Blocks of the log's files that stay in memory. Nearly everything is read once, right after it was written.
+pub const BLOCK_CACHE_BYTES: u64 = 8 << 20;
+
+/// The shortest time between two fsyncs: what a power cut can take, and what the slowest reader outside waits.
+pub const FSYNC_EVERY: Duration = Duration::from_millis(100);
+
+/// Commits wait while an fsync runs, so the time between two is at least this many times the last one's length.
+pub const FSYNC_PAUSE_FACTOR: u32 = 4;
+
+/// Entries that one deletion takes away: bounds the memory of the batch.
+pub const DELETE_ENTRIES_MAX: usize = 1_000;
