@@ -1,8 +1,8 @@
 //! The manifest language: types, schema, validation, and lowering to an [`engine::plan::Plan`].
 //!
 //! ```text
-//! text ─► yaml (nodes with positions) ─► overrides ─► schema ─► spec types ─► validate + lower ─► Plan
-//!                  └───────────┴────────────┴────────────┴──────────────┴──► Problems, all of them
+//! text ─► yaml (nodes with places) ─► overrides ─► shape (schema) ─► spec (types) ─► lower, validate ─► Plan
+//!                  └──────────────────────┴──────────────┴───────────────┴──► Problems, all of them
 //! ```
 //!
 //! The operator, `clickstream validate` and the worker at its start call the one function [`check`]. It never panics
@@ -11,28 +11,20 @@
 pub mod spec;
 pub mod status;
 
-pub mod problem;
+mod check;
+mod describe;
+pub mod expression;
+pub mod limits;
+mod lower;
+mod problem;
 pub mod schema;
+mod shape;
+mod validate;
+mod warnings;
+mod yaml;
 
+pub use check::{Checked, Manifest, check};
+pub use describe::describe;
 pub use problem::Problem;
 pub use schema::crd_yaml;
-
-/// A manifest: its name and what it says.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Manifest {
-    /// `metadata.name`.
-    pub name: String,
-    /// `spec`.
-    pub spec: spec::PipelineSpec,
-}
-
-/// A manifest that makes sense, and what it lowers to.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Checked {
-    /// The manifest, defaults filled in.
-    pub manifest: Manifest,
-    /// What the engine does.
-    pub plan: engine::plan::Plan,
-    /// What is accepted but probably not meant.
-    pub warnings: Vec<Problem>,
-}
+pub use validate::{event_columns, generation_order};

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct Alert {
     /// Name of the alert.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::OBJECT_NAME))]
     pub name: String,
     /// The table whose rows are judged.
     #[schemars(length(min = 1, max = 63))]
@@ -41,7 +41,7 @@ pub struct Notify {
     pub webhook: Option<Webhook>,
     /// A topic that the alert is written to; it is made if `topics` does not name it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = crate::spec::patterns::TOPIC_NAME))]
     pub topic: Option<String>,
 }
 
@@ -50,7 +50,7 @@ pub struct Notify {
 #[serde(rename_all = "camelCase")]
 pub struct Webhook {
     /// Secret with `url`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub url_secret: String,
 }
 

@@ -21,7 +21,7 @@ use super::{
 #[x_kube(validation = Rule::new("has(self.topic) != has(self.routes)").message("either topic or routes"))]
 pub struct Ingester {
     /// Name of the ingester; its pods carry it.
-    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = crate::spec::patterns::OBJECT_NAME))]
     pub name: String,
     /// Topic that all events go to.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,7 +82,7 @@ pub struct Dataset {
     pub volume: Option<Volume>,
     /// Secret with the object store's credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub credentials_secret: Option<String>,
     /// How the files are written; by their ending unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,11 +143,11 @@ pub enum Pace {
 pub struct Volume {
     /// Name of a ConfigMap.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub config_map: Option<String>,
     /// Name of a PersistentVolumeClaim.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub persistent_volume_claim: Option<String>,
 }
 
@@ -161,11 +161,11 @@ pub struct Http {
     pub port: u16,
     /// Path that events are posted to.
     #[serde(default = "collector_path")]
-    #[schemars(length(min = 1, max = 256), regex(pattern = "^/"))]
+    #[schemars(length(min = 1, max = 256), regex(pattern = crate::spec::patterns::HTTP_PATH))]
     pub path: String,
     /// Secret whose values are the accepted bearer tokens. Without it everybody may post.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub tokens_secret: Option<String>,
     /// Largest body that is taken.
     #[serde(default = "mebibyte")]

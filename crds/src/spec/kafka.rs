@@ -29,11 +29,11 @@ pub struct Kafka {
 pub struct Tls {
     /// Secret with `ca.crt`. Without it the system's authorities count.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub ca_secret: Option<String>,
     /// Secret with `tls.crt` and `tls.key`, for brokers that ask clients for a certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub certificate_secret: Option<String>,
 }
 
@@ -44,7 +44,7 @@ pub struct Sasl {
     /// How the password travels.
     pub mechanism: SaslMechanism,
     /// Secret with `username` and `password`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub credentials_secret: String,
 }
 
@@ -73,7 +73,7 @@ pub enum SaslMechanism {
     .field_path(".replicationFactor"))]
 pub struct Topic {
     /// Name of the topic: letters, digits, dots, underscores and hyphens.
-    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z0-9][a-zA-Z0-9._-]*$"))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = crate::spec::patterns::TOPIC_NAME))]
     pub name: String,
     /// Number of partitions. It can only grow.
     #[serde(default = "one")]

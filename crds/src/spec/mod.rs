@@ -8,6 +8,7 @@ pub mod alerts;
 pub mod cases;
 pub mod ingest;
 pub mod kafka;
+pub mod patterns;
 pub mod process;
 pub mod schedules;
 pub mod serve;

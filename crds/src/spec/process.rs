@@ -83,7 +83,7 @@ pub struct Checkpoints {
     pub store: Option<String>,
     /// Secret with the object store's credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub credentials_secret: Option<String>,
     /// How often; derived from `recovery` unless said.
     #[serde(skip_serializing_if = "Option::is_none")]

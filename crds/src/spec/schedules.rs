@@ -10,7 +10,7 @@ use super::values::Duration;
 #[serde(rename_all = "camelCase")]
 pub struct Schedule {
     /// Name of the job.
-    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = crate::spec::patterns::OBJECT_NAME))]
     pub name: String,
     /// When: minute, hour, day of month, month, day of week.
     #[schemars(length(min = 1, max = 100))]

@@ -21,7 +21,7 @@ pub struct Serve {
     pub ingress: Option<Ingress>,
     /// Secret whose values are the accepted bearer tokens. Without it everybody who reaches the port may read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub tokens_secret: Option<String>,
     /// Processor and memory of a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -57,15 +57,15 @@ impl Default for Dashboard {
 #[serde(rename_all = "camelCase")]
 pub struct Ingress {
     /// Host name.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub host: String,
     /// Ingress class; the cluster's default unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub class_name: Option<String>,
     /// Secret with the certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub tls_secret: Option<String>,
 }
 

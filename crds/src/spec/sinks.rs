@@ -19,7 +19,7 @@ use super::{
 #[x_kube(validation = Rule::new("has(self.tables) || has(self.streams) || has(self.topics)").message("at least one of tables, streams, topics"))]
 pub struct Sink {
     /// Name of the sink; its pods carry it.
-    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = crate::spec::patterns::OBJECT_NAME))]
     pub name: String,
     /// Tables whose rows it takes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -69,13 +69,13 @@ pub struct Sink {
 #[serde(rename_all = "camelCase")]
 pub struct Couchbase {
     /// Secret with `connectionString`, `username` and `password`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub connection_secret: String,
     /// The bucket; it is made if it is not there.
     pub bucket: Bucket,
     /// The scope; it is made if it is not there.
     #[serde(default = "default_scope")]
-    #[schemars(length(min = 1, max = 251), regex(pattern = "^[A-Za-z0-9_%-]+$"))]
+    #[schemars(length(min = 1, max = 251), regex(pattern = crate::spec::patterns::SCOPE_NAME))]
     pub scope: String,
     /// How safe a write is before it counts as done.
     #[serde(default)]
@@ -89,7 +89,7 @@ pub struct Couchbase {
     .message("name and type of a bucket cannot change: use a sink of another name"))]
 pub struct Bucket {
     /// Name of the bucket.
-    #[schemars(length(min = 1, max = 100), regex(pattern = "^[A-Za-z0-9_.%-]+$"))]
+    #[schemars(length(min = 1, max = 100), regex(pattern = crate::spec::patterns::BUCKET_NAME))]
     pub name: String,
     /// Kind of bucket.
     #[serde(default, rename = "type")]
@@ -132,15 +132,15 @@ pub enum Durability {
 #[serde(rename_all = "camelCase")]
 pub struct Postgres {
     /// Secret with `url`, or `host`, `database`, `username` and `password`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub connection_secret: String,
     /// Schema.
     #[serde(default = "public")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z_][a-z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::SQL_NAME))]
     pub schema: String,
     /// Name of the table, where the sink takes one table or stream only; the same name unless said.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z_][a-z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::SQL_NAME))]
     pub table: Option<String>,
     /// Whether rows are kept up to date, or every event is added once.
     #[serde(default)]
@@ -163,7 +163,7 @@ pub enum PostgresMode {
 #[serde(rename_all = "camelCase")]
 pub struct Redis {
     /// Secret with `url`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub connection_secret: String,
     /// What keys begin with.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -186,7 +186,7 @@ pub struct Parquet {
     pub volume: Option<Volume>,
     /// Secret with the object store's credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub credentials_secret: Option<String>,
     /// Directories by the day or hour of the event.
     #[serde(default)]

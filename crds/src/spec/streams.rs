@@ -12,7 +12,7 @@ use super::{ingest::Volume, values::Duration};
 #[x_kube(validation = Rule::new("has(self.topics) != has(self.join)").message("either topics or join"))]
 pub struct Stream {
     /// Name of the stream.
-    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = crate::spec::patterns::STREAM_NAME))]
     pub name: String,
     /// Topics it reads; all of them carry the same kind of event.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -89,7 +89,7 @@ pub struct Id {
 #[serde(rename_all = "camelCase")]
 pub struct Field {
     /// What expressions call it.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::COLUMN_NAME))]
     pub name: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -139,17 +139,16 @@ pub struct Pii {
 #[serde(rename_all = "camelCase")]
 pub struct Hash {
     /// Secret with `key`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub key_secret: String,
 }
 
 /// A condition that valid events meet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-
 pub struct StreamRule {
     /// Name of the rule; dead letters show it.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([a-z0-9-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::OBJECT_NAME))]
     pub name: String,
     /// A boolean expression over the stream's fields.
     #[schemars(length(min = 1, max = 4096))]
@@ -211,7 +210,7 @@ pub enum BotAction {
 #[serde(rename_all = "camelCase")]
 pub struct Derived {
     /// Name of the column.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::COLUMN_NAME))]
     pub name: String,
     /// An expression over the stream's fields, lookups' columns and the columns derived before.
     #[serde(rename = "as")]
@@ -247,7 +246,7 @@ pub struct Join {
 #[x_kube(validation = Rule::new("[has(self.file), has(self.topic), has(self.couchbase)].filter(x, x).size() == 1").message("exactly one of file, topic, couchbase"))]
 pub struct Lookup {
     /// Name of the lookup.
-    #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z]([a-z0-9_-]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = crate::spec::patterns::STREAM_NAME))]
     pub name: String,
     /// Field of its rows that holds the key.
     #[schemars(length(min = 1, max = 63))]
@@ -279,7 +278,7 @@ pub struct Lookup {
 #[serde(rename_all = "camelCase")]
 pub struct LookupField {
     /// Name of the column.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::COLUMN_NAME))]
     pub name: String,
     /// Its type.
     #[serde(rename = "type")]
@@ -291,7 +290,7 @@ pub struct LookupField {
 #[serde(rename_all = "camelCase")]
 pub struct LookupCollection {
     /// Secret with `connectionString`, `username` and `password`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub connection_secret: String,
     /// Bucket.
     #[schemars(length(min = 1, max = 100))]

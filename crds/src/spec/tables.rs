@@ -12,7 +12,7 @@ use super::values::{Duration, Ordered};
 #[x_kube(validation = Rule::new("has(self.select) != has(self.funnel)").message("either select or funnel"))]
 pub struct Table {
     /// Name of the table.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9_]*[a-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::TABLE_NAME))]
     pub name: String,
     /// The stream it is made from.
     #[schemars(length(min = 1, max = 40))]
@@ -125,7 +125,7 @@ pub struct Funnel {
 #[serde(rename_all = "camelCase")]
 pub struct FunnelStep {
     /// Name of the step, which is its column.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-zA-Z][a-zA-Z0-9_]*$"))]
+    #[schemars(length(min = 1, max = 63), regex(pattern = crate::spec::patterns::COLUMN_NAME))]
     pub name: String,
     /// Which events reach it.
     #[serde(rename = "where")]
