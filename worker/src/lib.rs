@@ -30,5 +30,7 @@ pub mod limits;
 pub mod ports;
 
 pub mod log;
+pub mod checkpoint;
+pub mod driver;
 
 pub mod cli;

@@ -34,3 +34,27 @@ pub const FSYNC_PAUSE_FACTOR: u32 = 4;
 
 /// Entries that one deletion takes away: bounds the memory of the batch.
 pub const DELETE_ENTRIES_MAX: usize = 1_000;
+
+/// Bytes of raw records that a task takes at a time: enough to forget the cost of a call, small enough to take turns.
+pub const MAP_READ_BYTES: usize = 2 << 20;
+
+/// Bytes of shuffle messages that a task takes at a time.
+pub const MERGE_READ_BYTES: usize = 2 << 20;
+
+/// Raw bytes after which a task commits even if it is not yet time: an eighth of what ingesters may run ahead.
+pub const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// Milliseconds between two commits of a task that has something to say.
+pub const COMMIT_EVERY_MS: i64 = 500;
+
+/// Bytes of one chunk of a checkpoint: below the message limit of a Kafka broker.
+pub const CHECKPOINT_CHUNK_BYTES: usize = 900 << 10;
+
+/// Checkpoints kept for each task: the newest may be torn, the one before unreadable.
+pub const CHECKPOINTS_KEPT: usize = 3;
+
+/// Snapshots that wait to be written; a task waits behind the second.
+pub const CHECKPOINT_QUEUE: usize = 2;
+
+/// Bytes of results that the store and each sink take at a time.
+pub const RESULTS_READ_BYTES: usize = 4 << 20;

@@ -21,7 +21,7 @@
 //! - Every event is accounted for in the [`ledger`].
 //!
 //! What is absent and why: SQL parsing (`crds` lowers text to [`expr::Expr`]), logs (drivers log), files
-//! and compression of checkpoints (drivers store the bytes that [`checkpoint`] makes).
+//! and frames of checkpoints (drivers store the bytes that a task's `snapshot` makes).
 
 pub mod limits;
 pub mod time;
@@ -39,6 +39,7 @@ pub mod shuffle;
 pub mod watermark;
 pub mod window;
 pub mod ledger;
+pub mod recovery;
 pub mod decode;
 pub mod kernel;
 pub mod dedup;

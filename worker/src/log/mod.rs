@@ -61,6 +61,7 @@ pub struct EmbeddedLog {
     place: PathBuf,
     database: Database,
     meta: Keyspace,
+    checkpoints: Keyspace,
     topics: Vec<OpenTopic>,
     names: BTreeMap<String, u32>,
     fsync: Fsync,
@@ -126,14 +127,45 @@ impl EmbeddedLog {
         self.announce();
     }
 
+    /// Whether the log was closed for writers.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Wakes everybody who waits, because a flag beside the log changed.
+    pub fn nudge(&self) {
+        self.announce();
+    }
+
+    /// The keyspace of checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> &Keyspace {
+        &self.checkpoints
+    }
+
+    /// A small thing that the run remembers beside the log, such as which plan it belongs to.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn remembered(&self, name: &str) -> Result<Option<Vec<u8>>, LogError> {
+        let found = self.meta.get(format!("run/{name}")).map_err(|source| self.failed("read", source))?;
+        Ok(found.map(|value| value.to_vec()))
+    }
+
+    /// Remembers a small thing for [`EmbeddedLog::remembered`].
+    ///
+    /// # Errors
+    /// When the log cannot be written.
+    pub fn remember(&self, name: &str, value: &[u8]) -> Result<(), LogError> {
+        self.meta.insert(format!("run/{name}"), value).map_err(|source| self.failed("write", source))?;
+        self.database.persist(PersistMode::SyncData).map_err(|source| self.failed("write", source))
+    }
+
     /// Whether something was committed that no fsync covers yet.
     fn is_dirty(&self) -> bool {
         let behind = |partition: &OpenPartition| partition.durable_end.load(Ordering::Acquire) < partition.end();
         self.topics.iter().any(|topic| topic.partitions.iter().any(behind))
-    }
-
-    fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
     }
 
     /// Forces everything that was committed to disk.

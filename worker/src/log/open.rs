@@ -57,12 +57,14 @@ impl EmbeddedLog {
             .cache_size(limits::BLOCK_CACHE_BYTES)
             .worker_threads(2)
             .open()
-            .map_err(failed)?;
-        let meta = database.keyspace("meta", small).map_err(failed)?;
+            .map_err(&failed)?;
+        let meta = database.keyspace("meta", small).map_err(&failed)?;
+        let checkpoints = database.keyspace("checkpoints", large).map_err(&failed)?;
         let mut log = Self {
             place: directory.into(),
             database,
             meta,
+            checkpoints,
             topics: Vec::new(),
             names: BTreeMap::new(),
             fsync,

@@ -1,0 +1,273 @@
+//! Driver threads: each owns tasks and does for them what the pure engine cannot: read, commit, wait, recover.
+
+mod commit;
+mod layout;
+mod map;
+mod merge;
+mod recover;
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use crossbeam_channel::Sender;
+use engine::{
+    map::MapContext,
+    output::{Source, TableSchema, schemas},
+    plan::Plan,
+};
+
+use crate::{
+    checkpoint::{CheckpointStore, Snapshot},
+    log::SharedLog,
+    ports::{Log, LogError, PROCESS},
+};
+pub use layout::Layout;
+use map::MapRunner;
+use merge::MergeRunner;
+
+/// Why a task cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A shuffle message is not what an engine of this version writes.
+    #[error("task {task} cannot read its input at offset {offset}")]
+    Corrupt {
+        /// Name of the task.
+        task: String,
+        /// Offset of the message.
+        offset: u64,
+        /// What is wrong with it.
+        #[source]
+        source: engine::codec::Corrupt,
+    },
+    /// Input is gone that no readable checkpoint covers.
+    #[error(
+        "state of task {task} is lost: no readable checkpoint, and its input before offset {log_start} is deleted; \
+         start over in another data directory, or restore this one from a backup"
+    )]
+    StateLost {
+        /// Name of the task.
+        task: String,
+        /// First offset that is still there.
+        log_start: u64,
+    },
+}
+
+/// What all driver threads share: facts that do not change, and flags.
+pub struct Shared {
+    /// The log.
+    pub log: SharedLog,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Schemas of all tables.
+    pub schemas: Vec<TableSchema>,
+    /// Where everything lies in the log.
+    pub layout: Layout,
+    context: Arc<MapContext>,
+    checkpoints: CheckpointStore,
+    checkpoint_every_ms: i64,
+    /// Every ingester has ended: a MAP task that has read everything closes its windows.
+    pub ingest_done: AtomicBool,
+    /// Everything should be flushed, checkpointed and ended.
+    stop: AtomicBool,
+    /// MAP tasks that have closed their windows.
+    finished: AtomicU64,
+    /// Raw records processed since the start.
+    pub processed: AtomicU64,
+    failure: Mutex<Option<DriverError>>,
+}
+
+/// Running driver threads.
+pub struct Driver {
+    /// What they share.
+    pub shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What a driver needs to start.
+pub struct DriverOptions {
+    /// The log.
+    pub log: SharedLog,
+    /// The plan, with its epochs.
+    pub plan: Arc<Plan>,
+    /// Lookups and keys.
+    pub context: Arc<MapContext>,
+    /// Where checkpoints lie.
+    pub checkpoints: CheckpointStore,
+    /// The queue to the thread that writes them.
+    pub queue: Sender<Snapshot>,
+    /// How often.
+    pub checkpoint_every: Duration,
+    /// How many threads.
+    pub threads: usize,
+}
+
+impl Driver {
+    /// Starts the threads; each recovers its tasks and goes on from there.
+    ///
+    /// # Errors
+    /// Where the log's topics cannot be made.
+    ///
+    /// # Panics
+    /// If the system gives no thread.
+    pub fn start(options: DriverOptions) -> Result<Self, DriverError> {
+        let layout = Layout::find(&options.log, &options.plan)?;
+        let shared = Arc::new(Shared {
+            schemas: schemas(&options.plan),
+            layout,
+            log: options.log,
+            plan: options.plan,
+            context: options.context,
+            checkpoints: options.checkpoints,
+            checkpoint_every_ms: options.checkpoint_every.as_millis() as i64,
+            ingest_done: AtomicBool::new(false),
+            stop: AtomicBool::new(false),
+            finished: AtomicU64::new(0),
+            processed: AtomicU64::new(0),
+            failure: Mutex::new(None),
+        });
+        let threads = (0..options.threads.max(1)).map(|number| {
+            let worker = Worker { shared: Arc::clone(&shared), queue: options.queue.clone(), number };
+            let count = options.threads.max(1);
+            let body = move || worker.run(count);
+            let thread = std::thread::Builder::new().name(format!("driver-{number}")).spawn(body);
+            thread.expect("a process that just started can have a few more threads")
+        });
+        let threads = threads.collect();
+        Ok(Self { shared, threads })
+    }
+
+    /// Asks all threads to flush, checkpoint and end, and waits for them.
+    ///
+    /// # Errors
+    /// The first failure of any thread.
+    pub fn stop(self) -> Result<(), DriverError> {
+        self.shared.stop.store(true, Ordering::Release);
+        self.shared.log.nudge();
+        for thread in self.threads {
+            // A panic was printed by its thread; the failure below is what the caller can act on.
+            drop(thread.join());
+        }
+        self.shared.take_failure().map_or(Ok(()), Err)
+    }
+}
+
+impl Shared {
+    /// Whether a thread has failed.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failure.lock().is_ok_and(|failure| failure.is_some())
+    }
+
+    fn take_failure(&self) -> Option<DriverError> {
+        self.failure.lock().ok()?.take()
+    }
+
+    /// All source partitions: those of the raw topics, then that of repaired records.
+    #[must_use]
+    pub fn sources(&self) -> Vec<Source> {
+        let raw = self.plan.topics.iter().enumerate().flat_map(|(topic, plan)| {
+            (0..plan.partitions).map(move |partition| Source { topic: topic as u32, partition })
+        });
+        raw.chain([Source { topic: Source::REPAIRED, partition: 0 }]).collect()
+    }
+
+    /// Whether everything that was read is in the tables: every MAP task has closed its windows and every shuffle partition
+    /// is consumed to its end.
+    ///
+    /// # Errors
+    /// Where the log fails.
+    pub fn is_drained(&self) -> Result<bool, LogError> {
+        if self.finished.load(Ordering::Acquire) < self.sources().len() as u64 {
+            return Ok(false);
+        }
+        self.shuffle_is_consumed()
+    }
+
+    /// Whether every message of the shuffle has been applied and committed.
+    ///
+    /// # Errors
+    /// Where the log fails.
+    pub fn shuffle_is_consumed(&self) -> Result<bool, LogError> {
+        for partition in 0..self.plan.shuffle_partitions {
+            let at = self.layout.shuffle(partition);
+            if self.log.position(PROCESS, at)?.unwrap_or(0) < self.log.offsets(at).end {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Raw records that are committed and not yet read, over all partitions.
+    ///
+    /// # Errors
+    /// Where the log fails.
+    pub fn lag(&self) -> Result<u64, LogError> {
+        let mut lag = 0;
+        for source in self.sources() {
+            let at = self.layout.source(source);
+            lag += self.log.offsets(at).end.saturating_sub(self.log.position(PROCESS, at)?.unwrap_or(0));
+        }
+        Ok(lag)
+    }
+}
+
+struct Worker {
+    shared: Arc<Shared>,
+    queue: Sender<Snapshot>,
+    number: usize,
+}
+
+impl Worker {
+    fn run(self, threads: usize) {
+        if let Err(error) = self.work(threads) {
+            tracing::error!(error = %error, thread = self.number, "processing stopped");
+            if let Ok(mut failure) = self.shared.failure.lock() {
+                failure.get_or_insert(error);
+            }
+            self.shared.log.nudge();
+        }
+    }
+
+    fn work(&self, threads: usize) -> Result<(), DriverError> {
+        let mine = |at: usize| at % threads == self.number;
+        let partitions = (0..self.shared.plan.shuffle_partitions).filter(|at| mine(*at as usize));
+        let mut merges: Vec<MergeRunner> =
+            partitions.map(|partition| MergeRunner::recover(&self.shared, partition)).collect::<Result<_, _>>()?;
+        let sources = self.shared.sources().into_iter().enumerate().filter(|(at, _)| mine(*at));
+        let mut maps: Vec<MapRunner> =
+            sources.map(|(_, source)| MapRunner::recover(&self.shared, source)).collect::<Result<_, _>>()?;
+        loop {
+            let seen = self.shared.log.changes();
+            let stop = self.shared.stop.load(Ordering::Acquire);
+            let mut progressed = false;
+            for merge in &mut merges {
+                progressed |= merge.step(&self.shared, &self.queue)?;
+            }
+            for map in &mut maps {
+                progressed |= map.step(&self.shared, &self.queue)?;
+            }
+            if stop {
+                break;
+            }
+            if !progressed {
+                self.shared.log.wait(seen, Duration::from_millis(100));
+            }
+        }
+        for map in &mut maps {
+            map.finish(&self.shared, &self.queue)?;
+        }
+        for merge in &mut merges {
+            merge.finish(&self.shared, &self.queue)?;
+        }
+        Ok(())
+    }
+}
