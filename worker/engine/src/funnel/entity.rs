@@ -124,8 +124,11 @@ impl Entity {
             Some(size) => bucket.saturating_add(size).saturating_add(rules.within_ms) <= horizon,
             None => *bucket < life,
         };
-        self.settled.ended.retain(|best| !is_over(best));
-        self.reported.retain(|best| !is_over(best));
+        // Buckets ascend, so the first tells whether there is anything to do: mostly there is not.
+        if self.reported.first().is_some_and(is_over) || self.settled.ended.first().is_some_and(is_over) {
+            self.settled.ended.retain(|best| !is_over(best));
+            self.reported.retain(|best| !is_over(best));
+        }
     }
 
     /// Whether nothing it did can matter to what comes at `horizon` or later.

@@ -174,6 +174,9 @@ impl Progress {
     }
 
     fn end(&mut self, rules: &Rules, count: usize) {
+        if count == 0 {
+            return;
+        }
         let mut bucket = Bucket::default();
         for passage in self.live.drain(..count) {
             improve(&mut self.ended, bucket.of(rules, self.life, passage.start), passage.best());
