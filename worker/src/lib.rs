@@ -32,5 +32,6 @@ pub mod ports;
 pub mod log;
 pub mod checkpoint;
 pub mod driver;
+pub mod store;
 
 pub mod cli;
