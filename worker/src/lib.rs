@@ -34,4 +34,6 @@ pub mod checkpoint;
 pub mod driver;
 pub mod store;
 
+pub mod ingest;
+
 pub mod cli;

@@ -18,11 +18,14 @@ struct Arguments {
 enum Command {
     /// Run a whole pipeline in this process: ingesters, processing, tables, dashboard.
     Run(cli::run::Args),
+    /// Write the manifest's synthetic events.
+    Generate(cli::generate::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(args) => cli::run::run(args),
+        Command::Generate(args) => cli::generate::run(args),
     };
     result.unwrap_or_else(|error| cli::report(&error))
 }

@@ -189,7 +189,8 @@ fn integer(field: &FieldPlan, span: Span, arena: &[u8]) -> Result<i64, Refusal> 
 }
 
 /// A number as a time: below 10¹¹ seconds, below 10¹⁴ milliseconds, else microseconds.
-fn epoch(text: &[u8]) -> Option<Millis> {
+#[must_use]
+pub fn epoch(text: &[u8]) -> Option<Millis> {
     let units = Decimal::parse(text)?.0;
     let magnitude = units.unsigned_abs() / ONE as u128;
     let per_ms = match magnitude {

@@ -2,6 +2,8 @@
 //!
 //! Exit codes: 0 done, 1 the world failed (disk, port, network), 2 the user's mistake (manifest, arguments).
 
+pub mod generate;
+pub mod manifest;
 pub mod run;
 
 use std::process::ExitCode;

@@ -1,0 +1,58 @@
+//! Every bound of the ingesters, with its arithmetic.
+
+use std::time::Duration;
+
+/// Bytes that an ingester gathers before it commits. Two MiB are about 8,000 events of 260 bytes: the cost of a
+/// commit vanishes among them, and a few such batches per ingester stay far below the 600 MB of the whole process.
+pub const BATCH_BYTES: usize = 2 << 20;
+
+/// Events that an ingester gathers before it commits, however small they are: 16 bytes of position each.
+pub const BATCH_EVENTS: usize = 1 << 16;
+
+/// Bytes of one row or line of a dataset. The engine refuses records over 8 MiB as dead letters, so that a row of
+/// twice that still becomes one; beyond it something is wrong with the file (a quote that is never closed).
+pub const ROW_BYTES_MAX: usize = 16 << 20;
+
+/// Bytes read from a file at a time: large enough for the disk, small enough for the cache.
+pub const READ_BYTES: usize = 2 << 20;
+
+/// The longest an ingester with a pace sleeps before it looks at the clock again.
+pub const PACE_STEP: Duration = Duration::from_millis(50);
+
+/// Events the generator makes at a time: columns of so many rows stay in the second-level cache.
+pub const GENERATE_ROWS: usize = 2_048;
+
+/// How far back a synthetic duplicate may reach, in records. Their bytes are kept: 64 × 300 bytes.
+pub const DUPLICATE_REACH: u64 = 64;
+
+/// Values of `oneOf` that are written out beforehand; more are formatted each time. 2^16 × 16 bytes is one MiB.
+pub const VALUES_KEPT_MAX: u64 = 1 << 16;
+
+/// Restarts that the clock of a generator remembers. An older one only matters to a session that has lasted since.
+pub const CLOCK_SEGMENTS_MAX: usize = 1_000;
+
+/// Bytes of a body that are read although they are not wanted, because a client that is still sending does not hear
+/// the answer. They are not kept.
+pub const BODY_BYTES_DRAINED: usize = 64 << 20;
+
+/// Bodies of one collector that are in memory at once, in KiB: 64 MiB. A request for which there is no room is answered
+/// 503, whatever the number of connections.
+pub const BODIES_KIB_MAX: u32 = 64 << 10;
+
+/// Events of one request: one MiB of `{}` and commas would be 350,000 answers.
+pub const REQUEST_EVENTS_MAX: usize = 50_000;
+
+/// Requests that wait for the committer of one collector; with bodies of one MiB at most 64 MiB.
+pub const REQUESTS_WAITING_MAX: usize = 64;
+
+/// Connections of one listener that are open at once.
+pub const CONNECTIONS_MAX: usize = 10_000;
+
+/// How long the committer gathers requests before it commits them together.
+pub const GATHER: Duration = Duration::from_millis(2);
+
+/// A client that has not sent its whole header by then is cut off.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A commit that takes longer than this is answered 503: whether it happens is not known.
+pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
