@@ -5,7 +5,8 @@
 //! again when it is corrected; later windows that reach back to it are then judged again too, and every answer that
 //! changed is emitted. History is kept as far as any answer can reach.
 //!
-//! Tables without windows have no history: a group's latest row is judged, `for` is one, `zscore` is null.
+//! Rows of sessions and of tables without windows (a group's latest row) are judged by themselves: nothing there is
+//! "the window before", and the language has neither `for` nor `zscore` for them.
 
 mod history;
 mod snapshot;
@@ -58,7 +59,7 @@ impl AlertState {
             format!("zscore({}, {})", table.outputs[score.output].column.name, score.windows)
         };
         Self {
-            reach: Reach::new(alert, table.window, table.lateness_ms),
+            reach: Reach::new(alert, table),
             names: outputs().map(|column| column.name.clone()).chain(alert.zscores.iter().map(score)).collect(),
             types: outputs().map(|column| column.ty).collect(),
             groups: BTreeMap::new(),
@@ -108,7 +109,7 @@ impl AlertState {
     /// kept anyway is kept in addition.
     pub fn advance(&mut self, watermark: Millis) {
         let division = watermark.div_euclid((self.reach.kept_ms() / 8).max(1));
-        if !self.reach.is_windowed() || division <= self.pruned {
+        if !self.reach.is_windowed || division <= self.pruned {
             return;
         }
         self.pruned = division;
@@ -142,11 +143,11 @@ impl AlertState {
             let scores = self.reach.scores.iter().map(|score| history.score(&self.reach, score, at));
             self.columns.extend(scores.map(|score| score.map_or(Value::Null, Value::Decimal)));
             let Some(raised) = history.answer(&self.reach, at, when(&self.columns)) else { continue };
-            let window = self.reach.is_windowed().then_some(history.rows[at].window);
+            let window = self.reach.is_windowed.then_some(history.rows[at].window);
             let values = self.columns[group.len()..].iter().cloned();
             emit(AlertChange { window, raised, detail: self.names.iter().map(String::as_str).zip(values).collect() });
         }
-        if !self.reach.is_windowed() && history.rows.iter().all(|row| !row.raised) {
+        if !self.reach.is_windowed && history.rows.iter().all(|row| !row.raised) {
             self.groups.remove(group_key);
         }
     }

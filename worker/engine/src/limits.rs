@@ -23,7 +23,3 @@ pub const FUNNEL_ID_BYTES_MAX: usize = 16 << 20;
 
 /// Windows of history that `zscore` may ask for.
 pub const ZSCORE_WINDOWS_MAX: u32 = 1_000;
-
-/// Milliseconds after the end of a session for which alerts on later sessions of its group still look at it: 30
-/// days, as long as a funnel remembers an entity. Other windows are bounded by `zscore` and `for` themselves.
-pub const ALERT_SESSIONS_MS_MAX: i64 = 30 * 24 * 3_600_000;

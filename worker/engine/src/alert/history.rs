@@ -2,8 +2,7 @@
 
 use crate::{
     decimal::Decimal,
-    limits::ALERT_SESSIONS_MS_MAX,
-    plan::{AlertPlan, Window, ZScorePlan},
+    plan::{AlertPlan, TableKind, TablePlan, Window, ZScorePlan},
     time::Millis,
     value::Value,
 };
@@ -14,19 +13,12 @@ pub struct Reach {
     /// The z-scores.
     pub scores: Vec<ZScorePlan>,
     for_windows: u32,
-    lateness_ms: Millis,
-    grid: Grid,
-}
-
-/// How the windows of a table follow each other.
-#[derive(Clone, Copy, Debug)]
-enum Grid {
-    /// There are none.
-    None,
-    /// Starts are this far apart.
-    Every(Millis),
-    /// Wherever there is a row; no window is ever missing.
-    Sessions,
+    /// How long after its end a window may be corrected.
+    open_ms: Millis,
+    /// Whether the table has windows.
+    pub is_windowed: bool,
+    /// How far apart their starts are; sessions lie anywhere, and so does nothing.
+    every_ms: Option<Millis>,
 }
 
 /// A group's rows, by window start.
@@ -53,35 +45,31 @@ pub struct Row {
 
 impl Reach {
     /// Reads the plan.
-    pub fn new(alert: &AlertPlan, window: Window, lateness_ms: Millis) -> Self {
-        let grid = match window {
-            Window::None => Grid::None,
-            Window::Tumbling { size_ms } => Grid::Every(size_ms),
-            Window::Hopping { every_ms, .. } => Grid::Every(every_ms),
-            Window::Session { .. } => Grid::Sessions,
+    pub fn new(alert: &AlertPlan, table: &TablePlan) -> Self {
+        let every_ms = match table.window {
+            Window::None | Window::Session { .. } => None,
+            Window::Tumbling { size_ms } => Some(size_ms),
+            Window::Hopping { every_ms, .. } => Some(every_ms),
         };
-        let for_windows = if matches!(grid, Grid::None) { 1 } else { alert.for_windows.max(1) };
-        Self { scores: alert.zscores.clone(), for_windows, lateness_ms, grid }
-    }
-
-    /// Whether the table has windows.
-    pub fn is_windowed(&self) -> bool {
-        !matches!(self.grid, Grid::None)
-    }
-
-    /// How long rows are kept beyond the end of their window.
-    pub fn kept_ms(&self) -> Millis {
-        self.behind_ms().saturating_add(self.lateness_ms)
-    }
-
-    /// How long before a window's start an earlier one may begin and still matter to it.
-    fn behind_ms(&self) -> Millis {
-        let windows = self.scores.iter().map(|score| score.windows).chain([self.for_windows]).max();
-        match self.grid {
-            Grid::None => 0,
-            Grid::Every(every_ms) => every_ms.saturating_mul(windows.unwrap_or(1).into()),
-            Grid::Sessions => ALERT_SESSIONS_MS_MAX,
+        let passages_ms = match &table.kind {
+            TableKind::Funnel(funnel) => funnel.within_ms,
+            TableKind::Aggregate(_) => 0,
+        };
+        Self {
+            scores: alert.zscores.clone(),
+            for_windows: if every_ms.is_some() { alert.for_windows.max(1) } else { 1 },
+            open_ms: table.lateness_ms.saturating_add(passages_ms),
+            is_windowed: table.window != Window::None,
+            every_ms,
         }
+    }
+
+    /// How long rows are kept beyond the end of their window: as long as a window that looks back at them may be
+    /// corrected.
+    pub fn kept_ms(&self) -> Millis {
+        let windows = self.scores.iter().map(|score| score.windows).chain([self.for_windows]).max();
+        let behind_ms = self.every_ms.map_or(0, |every_ms| every_ms.saturating_mul(windows.unwrap_or(1).into()));
+        behind_ms.saturating_add(self.open_ms)
     }
 }
 
@@ -111,12 +99,9 @@ impl Group {
     /// Sets the answer of the row at `at`, given whether the condition holds there and all answers before it;
     /// returns it if it changed.
     pub fn answer(&mut self, reach: &Reach, at: usize, holds: bool) -> Option<bool> {
+        let start = self.rows[at].window.0;
         let before = at.checked_sub(1).map(|before| &self.rows[before]);
-        let before = before.filter(|before| match reach.grid {
-            Grid::None => false,
-            Grid::Every(every_ms) => before.window.0.saturating_add(every_ms) == self.rows[at].window.0,
-            Grid::Sessions => self.is_near(before, at),
-        });
+        let before = before.filter(|row| reach.every_ms.is_some_and(|every_ms| row.window.0 + every_ms == start));
         let run = before.map_or(0, |before| before.run);
         let row = &mut self.rows[at];
         row.run = if holds { run.saturating_add(1).min(reach.for_windows) } else { 0 };
@@ -131,23 +116,14 @@ impl Group {
             Value::Decimal(value) => Some(value.0),
             _ => None,
         };
+        let every_ms = reach.every_ms?;
         let windows = i64::from(score.windows);
         let row = &self.rows[at];
         let value = number(row)?;
-        let before: Vec<i128> = match reach.grid {
-            Grid::None => return None,
-            Grid::Sessions => {
-                let near = self.rows[..at].iter().skip(at.saturating_sub(score.windows as usize));
-                near.filter(|before| self.is_near(before, at)).filter_map(number).collect()
-            }
-            Grid::Every(every_ms) => {
-                let first = row.window.0.saturating_sub(every_ms.saturating_mul(windows));
-                let from = self.rows[..at].partition_point(|row| row.window.0 < first);
-                let earlier = from.checked_sub(1).map(|at| self.rows[at].window.0).or(self.gone);
-                let missing_is_zero = score.missing_is_zero;
-                numbers_between(&self.rows[from..=at], earlier, first, every_ms, missing_is_zero, number)
-            }
-        };
+        let first = row.window.0.saturating_sub(every_ms.saturating_mul(windows));
+        let from = self.rows[..at].partition_point(|row| row.window.0 < first);
+        let earlier = from.checked_sub(1).map(|at| self.rows[at].window.0).or(self.gone);
+        let before = numbers_between(&self.rows[from..=at], earlier, first, every_ms, score.missing_is_zero, number);
         let enough = before.len() as i64 >= (windows / 2).max(2);
         enough.then(|| z_score(value, &before)).flatten()
     }
@@ -155,15 +131,10 @@ impl Group {
     /// Lets go of rows that no window still open to correction reaches back to.
     pub fn prune(&mut self, reach: &Reach, watermark: Millis) {
         let kept_ms = reach.kept_ms();
-        let count = self.rows.iter().take_while(|row| row.window.1.saturating_add(kept_ms) <= watermark).count();
+        let count = self.rows.iter().take_while(|row| row.window.1.saturating_add(kept_ms) < watermark).count();
         if let Some(last) = self.rows.drain(..count).next_back() {
             self.gone = Some(last.window.0);
         }
-    }
-
-    /// Whether an earlier session is recent enough to matter to the one at `at`.
-    fn is_near(&self, before: &Row, at: usize) -> bool {
-        before.window.1.saturating_add(ALERT_SESSIONS_MS_MAX) > self.rows[at].window.1
     }
 }
 
