@@ -32,6 +32,7 @@ pub mod ports;
 pub mod log;
 pub mod checkpoint;
 pub mod driver;
+pub mod serve;
 pub mod store;
 
 pub mod ingest;

@@ -1,0 +1,158 @@
+//! What only the running pipeline knows, as the server asks for it.
+
+use std::error::Error;
+
+use serde::{Deserialize, Serialize};
+
+/// The running pipeline. Calls are short: they read counters and a few records of the log.
+///
+/// Two stand behind it: the runtime, and the fixture of the tests.
+pub trait Live: Send + Sync {
+    /// How it is doing.
+    fn status(&self) -> Status;
+
+    /// Records that could not be counted, the newest first. Called from a blocking thread.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Box<dyn Error + Send + Sync>>;
+
+    /// Whether questions get sensible answers yet.
+    ///
+    /// # Errors
+    /// What is still being waited for.
+    fn ready(&self) -> Result<(), String>;
+}
+
+/// What the pipeline is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Recovering.
+    #[default]
+    Starting,
+    /// Reading.
+    Running,
+    /// Told to stop; writing the rest.
+    Draining,
+    /// Everything is read and written.
+    Done,
+}
+
+/// How the pipeline is doing.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// What it is doing.
+    pub state: State,
+    /// When it started, in RFC 3339.
+    pub started_at: String,
+    /// Raw records processed since the pipeline was first started.
+    pub events: u64,
+    /// Raw records processed in the last second or so.
+    pub events_per_second: f64,
+    /// Its ingesters.
+    pub ingest: Vec<IngestStatus>,
+    /// Its raw topics' partitions.
+    pub partitions: Vec<PartitionStatus>,
+    /// Its sinks.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// An ingester.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IngestStatus {
+    /// Name.
+    pub name: String,
+    /// Events read so far.
+    pub read: u64,
+    /// Events there are, if the source has an end that is known.
+    pub total: Option<u64>,
+    /// Events read in the last second or so.
+    pub events_per_second: f64,
+    /// Whether the source has ended.
+    pub done: bool,
+}
+
+/// A partition of a raw topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: u32,
+    /// Next offset to process.
+    pub position: u64,
+    /// Offset behind the last record.
+    pub end: u64,
+}
+
+/// A sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SinkStatus {
+    /// Name.
+    pub name: String,
+    /// What it writes to: `parquet`, `console`, `couchbase`, …
+    pub kind: String,
+    /// Rows or events written.
+    pub written: u64,
+    /// Rows or events that wait.
+    pub lag: u64,
+    /// Why it does not get on, if it does not.
+    pub problem: Option<String>,
+}
+
+/// Which dead letters are wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadLetterQuery {
+    /// Only of this stream.
+    pub stream: Option<String>,
+    /// Only with this reason.
+    pub reason: Option<String>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Dead letters, and how many there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterPage {
+    /// How many there are by stream and reason, before the query's filters.
+    pub reasons: Vec<ReasonCount>,
+    /// The newest that were asked for, newest first.
+    pub letters: Vec<DeadLetterView>,
+}
+
+/// How many dead letters share a reason.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReasonCount {
+    /// The stream that refused them.
+    pub stream: String,
+    /// Why.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+}
+
+/// A dead letter as people see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// What `clickstream dead-letters show` calls it.
+    pub id: String,
+    /// The stream that refused it.
+    pub stream: String,
+    /// The table for which it was late, if it was.
+    pub table: Option<String>,
+    /// Where the raw record lies: `topic/partition`.
+    pub source: String,
+    /// Its offset there.
+    pub offset: u64,
+    /// When it arrived, in RFC 3339.
+    pub arrival: String,
+    /// Why it was refused, as a word.
+    pub reason: String,
+    /// What was found.
+    pub detail: String,
+    /// The bytes as text; what is not UTF-8 is replaced.
+    pub text: String,
+    /// Whether the text was cut.
+    pub truncated: bool,
+}

@@ -1,0 +1,90 @@
+//! HTTP: the query API, server-sent events, metrics, and the page. It reads; nothing here changes a pipeline.
+//!
+//! ```text
+//!  listener ─► connection (bounded, header time-out) ─► time-out, headers ─► route ─┬─► Reader (blocking threads, few at once)
+//!                                                                                   ├─► Live: what only the running pipeline knows
+//!                                                                                   └─► Changes ─► server-sent events
+//! ```
+//!
+//! Invariants: every answer under `/api` is JSON unless another format was asked for, errors too; no request waits
+//! without a bound; the page and the API send no cookie, allow no other origin and name no other host.
+//!
+//! What is absent and why: TLS and accounts (the ingress in a cluster, the loopback address on a laptop).
+
+mod answers;
+mod assets;
+mod connections;
+mod events;
+pub mod limits;
+mod live;
+mod pipeline;
+mod problem;
+mod queries;
+mod routes;
+
+use std::{future::Future, io, sync::Arc};
+
+use axum::Router;
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+};
+
+pub use self::{
+    live::{
+        DeadLetterPage, DeadLetterQuery, DeadLetterView, IngestStatus, Live, PartitionStatus, ReasonCount, SinkStatus,
+        State, Status,
+    },
+    pipeline::{AlertInfo, PipelineInfo, QualityInfo, StreamInfo},
+    routes::{OPENAPI, paths},
+};
+use crate::store::{Changes, Reader};
+
+/// What is served.
+pub struct ServeState {
+    /// What the page needs to know of the manifest.
+    pub pipeline: PipelineInfo,
+    /// The tables.
+    pub reader: Arc<Reader>,
+    /// News of the tables.
+    pub changes: Changes,
+    /// What only the running pipeline knows.
+    pub live: Arc<dyn Live>,
+    /// Metrics to print.
+    pub metrics: prometheus::Registry,
+}
+
+/// [`ServeState`] as requests share it.
+pub(crate) struct Shared {
+    state: ServeState,
+    /// One permit for each query that may run; requests take one and wait for it, with a bound.
+    queries: Semaphore,
+    /// One permit for each listener to events.
+    listeners: Arc<Semaphore>,
+    /// True once the server stops; event streams read it and end, for they would keep it waiting for ever.
+    stopping: watch::Receiver<bool>,
+}
+
+/// Answers requests until `stop` is done, then finishes those under way. `extra` is other parts' routes: collectors.
+///
+/// # Errors
+/// When the listener fails.
+pub async fn serve(
+    listener: TcpListener,
+    state: ServeState,
+    extra: Router,
+    stop: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let (stopped, stopping) = watch::channel(false);
+    let shared = Shared {
+        state,
+        queries: Semaphore::new(crate::store::limits::QUERIES_AT_ONCE),
+        listeners: Arc::new(Semaphore::new(limits::LISTENERS_MAX)),
+        stopping,
+    };
+    let router = routes::router(Arc::new(shared), extra);
+    connections::accept(listener, router, stop, || {
+        let _nobody_listens = stopped.send(true);
+    })
+    .await
+}
