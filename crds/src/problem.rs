@@ -146,13 +146,19 @@ impl Report {
         self.lost.range(prefix.to_owned()..).next().is_some_and(|path| path.starts_with(prefix))
     }
 
-    /// Whether a whole item of the list at `path` was left out, so that its name is not known.
-    pub fn lost_item(&self, path: &str) -> bool {
-        let items = self.lost.range(path.to_owned()..).take_while(|lost| lost.starts_with(path));
-        items.into_iter().any(|lost| {
-            lost == path
-                || (lost[path.len()..].starts_with('[') && lost.ends_with(']') && !lost[path.len()..].contains('.'))
-        })
+    /// What was left out of the list at `path`: the names of items, and whether there were some without a name.
+    pub fn lost_items(&self, path: &str) -> (Vec<String>, bool) {
+        let mut names = Vec::new();
+        let mut unnamed = false;
+        for lost in self.lost.range(path.to_owned()..).take_while(|lost| lost.starts_with(path)) {
+            let item = lost[path.len()..].strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            match item {
+                Some(number) if number.bytes().all(|byte| byte.is_ascii_digit()) => unnamed = true,
+                Some(name) if !name.contains(']') => names.push(name.to_owned()),
+                _ => unnamed |= lost.len() == path.len(),
+            }
+        }
+        (names, unnamed)
     }
 
     /// Makes a problem about the field at `path`, or the nearest field around it that is written.

@@ -15,6 +15,24 @@ use crate::{
     yaml::{Entry, Node, Position, Value},
 };
 
+/// What other tools call it.
+const SYNONYMS: [(&str, &str); 14] = [
+    ("text", "string"),
+    ("varchar", "string"),
+    ("int", "integer"),
+    ("long", "integer"),
+    ("bigint", "integer"),
+    ("number", "decimal"),
+    ("numeric", "decimal"),
+    ("float", "decimal"),
+    ("double", "decimal"),
+    ("money", "decimal"),
+    ("bool", "boolean"),
+    ("datetime", "timestamp"),
+    ("date", "timestamp"),
+    ("time", "timestamp"),
+];
+
 /// Checks `node`, which stands at `path`, and returns what is right of it.
 pub(crate) fn check(
     report: &mut Report,
@@ -177,8 +195,12 @@ fn string(schema: &JSONSchemaProps, text: &str) -> Option<Problem> {
     let problem = |message: String| Problem { message, ..Problem::default() };
     if let Some(words) = &schema.enum_ {
         let words: Vec<&str> = words.iter().filter_map(|word| word.0.as_str()).collect();
-        return (!words.contains(&text))
-            .then(|| problem("must be one of the accepted words".into()).one_of(text, words));
+        return (!words.contains(&text)).then(|| {
+            let known =
+                SYNONYMS.iter().find(|(other, word)| *other == text.to_ascii_lowercase() && words.contains(word));
+            let problem = problem("is not one of the accepted words".into()).one_of(text, words.iter().copied());
+            Problem { suggestion: known.map(|(_, word)| (*word).to_owned()).or(problem.suggestion.clone()), ..problem }
+        });
     }
     let length = text.chars().count() as i64;
     if let Some(most) = schema.max_length.filter(|most| length > *most) {

@@ -3,7 +3,7 @@
 use engine::{
     decimal::Decimal,
     expr::Expr,
-    time::{Millis, TIME_MAX},
+    time::Millis,
     value::{Type, Value},
 };
 use sqlparser::ast;
@@ -51,10 +51,9 @@ pub(super) fn to_timestamp(expr: &Expr) -> Option<Expr> {
     timestamp(text).map(|at| Expr::Literal(Value::Timestamp(at), Type::Timestamp))
 }
 
-/// Reads `2025-01-31T12:00:00Z`, with a space for the T, without an offset (UTC), or a date alone.
+/// Reads a time as events hold it, or a date alone.
 pub(crate) fn timestamp(text: &str) -> Option<Millis> {
-    let utc = |at: jiff::civil::DateTime| at.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    let at =
-        text.parse::<jiff::Timestamp>().ok().or_else(|| text.parse::<jiff::civil::DateTime>().ok().and_then(utc))?;
-    Some(at.as_millisecond()).filter(|at| (0..=TIME_MAX).contains(at))
+    let text = text.trim();
+    let dated = if text.len() == 10 { format!("{text}T00:00") } else { text.to_owned() };
+    engine::decode::timestamp(dated.as_bytes())
 }

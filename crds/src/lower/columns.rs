@@ -40,7 +40,7 @@ pub(super) fn add(report: &mut Report, path: &str, scope: &mut Scope, name: &str
     scope.push(name, ty);
 }
 
-/// Complains that `name` is not in the list at `list`, unless an item of the list was left out.
+/// Complains that `name` is not in the list at `list`, unless it was left out of it.
 pub(crate) fn unknown<'a>(
     report: &mut Report,
     path: &str,
@@ -49,7 +49,8 @@ pub(crate) fn unknown<'a>(
     list: &str,
     names: impl Iterator<Item = &'a str>,
 ) {
-    if report.lost_item(list) {
+    let (lost, unnamed) = report.lost_items(list);
+    if unnamed || lost.iter().any(|lost| lost == name) {
         return;
     }
     let problem = report.problem(path, format!("unknown {what} {}", quote(name)));

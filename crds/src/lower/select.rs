@@ -40,7 +40,6 @@ pub(super) fn select(
         aggregates: Vec::new(),
         states: table.select.iter().map(|_| State::Waiting).collect(),
         path: &path,
-        incomplete: report.lost(&path),
         report,
     };
     let mut outputs = Vec::new();
@@ -93,7 +92,6 @@ struct Select<'a> {
     aggregates: Vec<AggregatePlan>,
     states: Vec<State>,
     path: &'a str,
-    incomplete: bool,
     report: &'a mut Report,
 }
 
@@ -133,7 +131,7 @@ impl Names for Select<'_> {
             }
             return self.output(index).map_or(Resolved::Silent, Resolved::Expr);
         }
-        if self.table.group_by.contains(&name) || self.incomplete {
+        if self.table.group_by.contains(&name) || self.report.lost(&field(self.path, &name)) {
             return Resolved::Silent;
         }
         if self.input.get(&name).is_some() {

@@ -91,10 +91,11 @@ impl Lowering<'_> {
     fn lower(mut self) -> (Option<StreamPlan>, Scope) {
         let problems_before = self.report.problems.len();
         let mut scope = Scope { what: format!("stream {}", self.stream.name), ..Scope::default() };
-        let parts = ["fields", "enrich", "derive", "bots"].map(|part| field(self.path, part));
-        scope.incomplete = parts.iter().any(|path| self.report.lost(path));
+        scope.incomplete =
+            ["fields", "enrich", "derive"].iter().any(|part| self.report.lost_items(&field(self.path, part)).1);
         let topics = self.topics();
         let fields = self.fields(&mut scope);
+        self.lost(&mut scope);
         let key = self.stream.key.as_ref().and_then(|name| self.column(&scope, name, "key", None));
         let event_time = self.event_time(&scope);
         let deduplicate = self.deduplicate(&scope);
@@ -121,6 +122,17 @@ impl Lowering<'_> {
             silver: self.spec.sinks.iter().any(|sink| sink.streams.contains(&self.stream.name)),
         };
         ((problems_before == self.report.problems.len()).then_some(plan), scope)
+    }
+
+    /// Columns that are wrong have names all the same.
+    fn lost(&mut self, scope: &mut Scope) {
+        for part in ["fields", "derive"] {
+            let (names, _) = self.report.lost_items(&field(self.path, part));
+            names.iter().for_each(|name| scope.push(name, None));
+        }
+        if self.report.lost(&field(self.path, "bots")) {
+            scope.push("is_bot", None);
+        }
     }
 
     fn topics(&mut self) -> Vec<usize> {
@@ -200,7 +212,7 @@ impl Lowering<'_> {
         }
         self.needs_time(&path, "an id is remembered for a length of event time");
         columns::positive(self.report, &field(&path, "deduplicateWithin"), declared.deduplicate_within);
-        let column = self.column(scope, &declared.field, "id.field", None)?;
+        let column = self.column(scope, &declared.field, "id.field", Some(Type::String))?;
         Some(DeduplicatePlan { column, within_ms: declared.deduplicate_within.millis })
     }
 
