@@ -18,6 +18,10 @@ struct Arguments {
 enum Command {
     /// Run a whole pipeline in this process: ingesters, processing, tables, dashboard.
     Run(cli::run::Args),
+    /// Check manifests and tell every problem.
+    Validate(cli::validate::Args),
+    /// Show what a manifest makes the machine do.
+    Plan(cli::plan::Args),
     /// Write the manifest's synthetic events.
     Generate(cli::generate::Args),
 }
@@ -25,6 +29,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Run(args) => cli::run::run(args),
+        Command::Validate(args) => cli::validate::run(args),
+        Command::Plan(args) => cli::plan::run(args),
         Command::Generate(args) => cli::generate::run(args),
     };
     result.unwrap_or_else(|error| cli::report(&error))

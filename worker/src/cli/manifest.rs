@@ -16,8 +16,7 @@ use super::Mistake;
 /// A [`Mistake`] with every problem, or why the file cannot be read.
 pub fn load(file: &Path, sets: &[String]) -> anyhow::Result<Checked> {
     let text = fs::read_to_string(file).with_context(|| format!("failed to read the manifest {}", file.display()))?;
-    let overrides = sets.iter().map(|set| overriding(set)).collect::<Result<Vec<_>, _>>()?;
-    let checked = crds::check(&text, &overrides).map_err(|problems| mistake(file, &problems))?;
+    let checked = crds::check(&text, &overrides(sets)?).map_err(|problems| mistake(file, &problems))?;
     checked.warnings.iter().for_each(|warning| eprintln!("warning: {}:{warning}", file.display()));
     Ok(checked)
 }
@@ -26,6 +25,14 @@ pub fn load(file: &Path, sets: &[String]) -> anyhow::Result<Checked> {
 #[must_use]
 pub fn directory(file: &Path) -> PathBuf {
     file.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// Reads `path=value` arguments.
+///
+/// # Errors
+/// A [`Mistake`] where one has no equals sign.
+pub fn overrides(sets: &[String]) -> Result<Vec<(String, String)>, Mistake> {
+    sets.iter().map(|set| overriding(set)).collect()
 }
 
 fn overriding(set: &str) -> Result<(String, String), Mistake> {

@@ -4,7 +4,9 @@
 
 pub mod generate;
 pub mod manifest;
+pub mod plan;
 pub mod run;
+pub mod validate;
 
 use std::process::ExitCode;
 
