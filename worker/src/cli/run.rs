@@ -1,12 +1,55 @@
 //! `clickstream run FILE`: the whole pipeline in one process.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::ValueEnum;
+use crossbeam_channel::{Receiver, bounded};
+
+use super::{Mistake, manifest};
+use crate::{
+    log::Fsync,
+    run::{RunOptions, run as run_pipeline},
+};
 
 /// Arguments of `clickstream run`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The manifest.
     pub file: PathBuf,
+    /// Override a field: `-s path=value`; items of a list by their name.
+    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// Keep everything here, over restarts. Without it a temporary directory is used and removed at the end.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Address of the dashboard and the API.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+    pub listen: SocketAddr,
+    /// End once every bounded source is read, every window is closed and every sink is written.
+    #[arg(long)]
+    pub until_done: bool,
+    /// Bound endless sources: `60s`, `5m`.
+    #[arg(long, value_name = "DURATION")]
+    pub duration: Option<crds::spec::Duration>,
+    /// Processing threads; as many as there are processors by default.
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// When commits are forced to disk.
+    #[arg(long, value_enum, default_value = "interval")]
+    pub fsync: Fsync,
+    /// How the program's own log is written.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log: LogFormat,
+}
+
+/// How the program's own log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// Runs the pipeline until it ends or is told to.
@@ -14,6 +57,60 @@ pub struct Args {
 /// # Errors
 /// When the world fails: a port is taken, the data directory cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(args.file.exists(), "there is no file {}", args.file.display());
+    start_logging(args.log);
+    if !args.file.is_file() {
+        return Err(Mistake(format!("there is no manifest {}", args.file.display())).into());
+    }
+    let checked = manifest::load(&args.file, &args.sets)?;
+    let options = RunOptions {
+        directory: manifest::directory(&args.file),
+        data_dir: args.data_dir,
+        listen: args.listen,
+        until_done: args.until_done,
+        duration: args.duration.map(|duration| Duration::from_millis(duration.as_millis() as u64)),
+        threads: args.threads,
+        fsync: args.fsync,
+        terminal: std::io::stderr().is_terminal() && args.log == LogFormat::Text,
+    };
+    run_pipeline(&checked, &options, &signals()?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+}
+
+/// A message for the first Ctrl-C or SIGTERM; the second ends the process at once.
+fn signals() -> anyhow::Result<Receiver<()>> {
+    let (sender, receiver) = bounded(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime for signals")?;
+    let wait = move || {
+        runtime.block_on(async {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut interrupt), Ok(mut terminate)) =
+                (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+            else {
+                return;
+            };
+            for last in [false, true] {
+                tokio::select! {
+                    _ = interrupt.recv() => {}
+                    _ = terminate.recv() => {}
+                }
+                if last {
+                    std::process::exit(130);
+                }
+                eprintln!("\nstopping; once more to stop at once");
+                drop(sender.send(()));
+            }
+        });
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(wait).context("no thread for signals")?;
+    Ok(receiver)
 }

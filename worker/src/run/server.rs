@@ -1,0 +1,218 @@
+//! The HTTP side of a run: a small runtime of its own, and what it may ask the running pipeline.
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use crds::spec::PipelineSpec;
+use engine::{batch::RawBatch, plan::Plan};
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use crate::{
+    clock,
+    driver::Shared,
+    ingest::IngestProgress,
+    ports::{Log, PROCESS},
+    serve::{
+        self, DeadLetterPage, DeadLetterQuery, DeadLetterView, IngestStatus, Live, PartitionStatus, PipelineInfo,
+        ReasonCount, ServeState, State, Status,
+    },
+    store::{Changes, Reader},
+};
+
+/// Dead letters that are looked through, from the newest back.
+const LETTERS_MAX: u64 = 10_000;
+
+/// Takes the port, so that a taken one is told before anything starts.
+pub(super) fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(listen)
+        .with_context(|| format!("failed to listen on {listen}; if the port is taken, choose another with --listen"))?;
+    listener.set_nonblocking(true).context("failed to set up the listener")?;
+    Ok(listener)
+}
+
+/// The HTTP server's thread.
+pub(super) struct Server {
+    /// Where it listens.
+    pub(super) address: SocketAddr,
+    /// What it asks.
+    pub(super) live: Arc<RunningPipeline>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Server {
+    pub(super) fn start(
+        listener: std::net::TcpListener,
+        plan: &Plan,
+        spec: &PipelineSpec,
+        reader: Arc<Reader>,
+        changes: Changes,
+        live: Arc<RunningPipeline>,
+        collectors: Option<axum::Router>,
+    ) -> anyhow::Result<Self> {
+        let address = listener.local_addr().context("the listener has no address")?;
+        let refresh = spec.serve.dashboard.as_ref().map_or(2_000, |dashboard| dashboard.refresh.as_millis());
+        let state = ServeState {
+            pipeline: PipelineInfo::new(plan, Duration::from_millis(refresh as u64), true),
+            reader,
+            changes,
+            live: Arc::clone(&live) as Arc<dyn Live>,
+            metrics: prometheus::Registry::new(),
+        };
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.context("failed to start the HTTP server")?;
+        let (stop, stopped) = oneshot::channel();
+        let body = move || {
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let until = async {
+                    // Told to stop, or the one who could tell is gone.
+                    drop(stopped.await);
+                };
+                serve::serve(listener, state, collectors.unwrap_or_default(), until).await
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP server stopped");
+            }
+        };
+        let thread = std::thread::Builder::new().name("http".into()).spawn(body).context("no thread for HTTP")?;
+        Ok(Self { address, live, stop, thread })
+    }
+
+    /// Finishes the requests under way and ends.
+    pub(super) fn stop(self) {
+        drop(self.stop.send(()));
+        drop(self.thread.join());
+    }
+}
+
+/// What the server may ask the pipeline.
+pub(super) struct RunningPipeline {
+    shared: Arc<Shared>,
+    topics: Vec<(String, u32)>,
+    started_at: String,
+    /// Written by the run's loop, read by requests.
+    ingest: Mutex<Vec<IngestStatus>>,
+    rate: Mutex<Rate>,
+}
+
+struct Rate {
+    at: Instant,
+    events: u64,
+    per_second: f64,
+}
+
+impl RunningPipeline {
+    pub(super) fn new(shared: Arc<Shared>, plan: &Plan) -> Arc<Self> {
+        Arc::new(Self {
+            shared,
+            topics: plan.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect(),
+            started_at: engine::time::rfc3339(clock::now()),
+            ingest: Mutex::default(),
+            rate: Mutex::new(Rate { at: Instant::now(), events: 0, per_second: 0.0 }),
+        })
+    }
+
+    /// Hears how far the ingesters are.
+    pub(super) fn update(&self, progress: &[IngestProgress]) {
+        let status = |each: &IngestProgress| IngestStatus {
+            name: each.name.clone(),
+            read: each.read,
+            total: each.total,
+            events_per_second: each.rate,
+            done: each.done,
+        };
+        *self.ingest.lock().unwrap_or_else(PoisonError::into_inner) = progress.iter().map(status).collect();
+    }
+
+    fn rate(&self) -> f64 {
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = rate.at.elapsed();
+        if passed >= Duration::from_secs(1) {
+            let events = self.shared.processed.load(Ordering::Relaxed);
+            rate.per_second = (events - rate.events) as f64 / passed.as_secs_f64();
+            (rate.events, rate.at) = (events, Instant::now());
+        }
+        rate.per_second
+    }
+
+    fn partitions(&self) -> Vec<PartitionStatus> {
+        let status = |name: &str, partition| {
+            let at = self.shared.log.topic(name).ok()?.partition(partition);
+            let position = self.shared.log.position(PROCESS, at).ok()?.unwrap_or(0);
+            Some(PartitionStatus { topic: name.into(), partition, position, end: self.shared.log.offsets(at).end })
+        };
+        let all = self.topics.iter().flat_map(|(name, count)| (0..*count).map(move |partition| (name, partition)));
+        all.filter_map(|(name, partition)| status(name, partition)).collect()
+    }
+}
+
+impl Live for RunningPipeline {
+    fn status(&self) -> Status {
+        let partitions = self.partitions();
+        Status {
+            state: if self.shared.ingest_done.load(Ordering::Acquire) { State::Draining } else { State::Running },
+            started_at: self.started_at.clone(),
+            events: partitions.iter().map(|partition| partition.position).sum(),
+            events_per_second: self.rate(),
+            ingest: self.ingest.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            partitions,
+            sinks: Vec::new(),
+        }
+    }
+
+    fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Box<dyn Error + Send + Sync>> {
+        let at = self.shared.layout.dead_letters();
+        let end = self.shared.log.offsets(at).end;
+        let mut batch = RawBatch::default();
+        let mut next = end.saturating_sub(LETTERS_MAX).max(self.shared.log.offsets(at).start);
+        let mut letters = Vec::new();
+        let mut counts: std::collections::BTreeMap<(String, String), u64> = std::collections::BTreeMap::new();
+        while next < end {
+            batch.clear();
+            self.shared.log.read(at, next..end, crate::limits::RESULTS_READ_BYTES, &mut batch)?;
+            let Some(last) = batch.records.last() else { break };
+            next = last.offset + 1;
+            for record in &batch.records {
+                let letter = view(record.offset, &serde_json::from_slice(batch.payload(record))?);
+                *counts.entry((letter.stream.clone(), letter.reason.clone())).or_default() += 1;
+                let wanted = query.stream.as_ref().is_none_or(|stream| *stream == letter.stream)
+                    && query.reason.as_ref().is_none_or(|reason| *reason == letter.reason);
+                if wanted {
+                    letters.push(letter);
+                }
+            }
+        }
+        letters.reverse();
+        letters.truncate(query.limit);
+        let reasons = counts.into_iter().map(|((stream, reason), count)| ReasonCount { stream, reason, count });
+        Ok(DeadLetterPage { reasons: reasons.collect(), letters })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if self.shared.has_failed() { Err("processing has stopped; see the log".into()) } else { Ok(()) }
+    }
+}
+
+fn view(id: u64, letter: &Value) -> DeadLetterView {
+    let text = |name: &str| letter[name].as_str().unwrap_or_default().to_owned();
+    DeadLetterView {
+        id: id.to_string(),
+        stream: text("stream"),
+        table: letter["table"].as_str().map(str::to_owned),
+        source: format!("{}/{}", text("topic"), letter["partition"]),
+        offset: letter["offset"].as_u64().unwrap_or_default(),
+        arrival: text("arrival"),
+        reason: text("reason"),
+        detail: text("detail"),
+        text: letter["text"].as_str().or_else(|| letter["base64"].as_str()).unwrap_or_default().to_owned(),
+        truncated: letter["truncated"].as_bool().unwrap_or(false),
+    }
+}
