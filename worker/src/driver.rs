@@ -206,6 +206,23 @@ impl Shared {
         Ok(true)
     }
 
+    /// Waits until everything that is in the log now is processed, or `limit` has passed.
+    ///
+    /// # Errors
+    /// Where the log fails.
+    pub fn wait_for_input(&self, limit: Duration) -> Result<(), LogError> {
+        let deadline = std::time::Instant::now() + limit;
+        loop {
+            let seen = self.log.changes();
+            let processed = self.lag()? == 0 && self.shuffle_is_consumed()?;
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            if processed || left.is_zero() || self.has_failed() {
+                return Ok(());
+            }
+            self.log.wait(seen, left);
+        }
+    }
+
     /// Raw records that are committed and not yet read, over all partitions.
     ///
     /// # Errors

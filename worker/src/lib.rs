@@ -37,4 +37,5 @@ pub mod store;
 
 pub mod ingest;
 
+pub mod run;
 pub mod cli;

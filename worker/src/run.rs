@@ -111,7 +111,10 @@ fn announce_substitutes(spec: &PipelineSpec) {
             _ => continue,
         };
         let what = sink.tables.iter().chain(&sink.streams).cloned().collect::<Vec<_>>().join(", ");
-        eprintln!("sink {}: no {server} in this mode; {what} kept in the embedded tables under the same names", sink.name);
+        eprintln!(
+            "sink {}: no {server} in this mode; {what} kept in the embedded tables under the same names",
+            sink.name
+        );
     }
     for schedule in &spec.schedules {
         eprintln!("schedule {}: {} (a cluster runs it by the clock)", schedule.name, schedule.cron);
@@ -271,9 +274,8 @@ fn start_checkpoints(
 
 /// A third of the promised recovery: load and replay fit into what is left.
 fn checkpoint_every(spec: &PipelineSpec) -> Duration {
-    let asked = spec.process.checkpoints.every.as_ref().map(|every| every.as_millis());
-    let promised = spec.process.recovery.as_millis() / 3;
-    Duration::from_millis(asked.unwrap_or(promised).max(1_000) as u64)
+    let asked = spec.process.checkpoints.every.as_ref().map(|every| every.to_std());
+    asked.unwrap_or(spec.process.recovery.to_std() / 3).max(Duration::from_secs(1))
 }
 
 fn processors() -> usize {

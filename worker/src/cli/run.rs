@@ -1,6 +1,6 @@
 //! `clickstream run FILE`: the whole pipeline in one process.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -67,7 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         data_dir: args.data_dir,
         listen: args.listen,
         until_done: args.until_done,
-        duration: args.duration.map(|duration| Duration::from_millis(duration.as_millis() as u64)),
+        duration: args.duration.map(crds::spec::Duration::to_std),
         threads: args.threads,
         fsync: args.fsync,
         terminal: std::io::stderr().is_terminal() && args.log == LogFormat::Text,
@@ -89,7 +89,8 @@ fn start_logging(format: LogFormat) {
 /// A message for the first Ctrl-C or SIGTERM; the second ends the process at once.
 fn signals() -> anyhow::Result<Receiver<()>> {
     let (sender, receiver) = bounded(1);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime for signals")?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime for signals")?;
     let wait = move || {
         runtime.block_on(async {
             use tokio::signal::unix::{SignalKind, signal};

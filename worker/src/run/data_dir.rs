@@ -61,16 +61,18 @@ impl DataDir {
 
     /// Says where everything is kept.
     pub fn announce(&self) {
-        let fate = if self.temporary.is_some() { " (temporary: removed at the end; keep it with --data-dir)" } else { "" };
+        let fate =
+            if self.temporary.is_some() { " (temporary: removed at the end; keep it with --data-dir)" } else { "" };
         eprintln!("data directory: {}{fate}", self.path.display());
     }
 
     /// A made-up token for every collector that wants a secret.
     #[must_use]
     pub fn tokens(&self, spec: &PipelineSpec) -> Tokens {
-        let wants = spec.ingest.iter().filter(|ingester| {
-            ingester.http.as_ref().is_some_and(|http| http.tokens_secret.is_some())
-        });
+        let wants = spec
+            .ingest
+            .iter()
+            .filter(|ingester| ingester.http.as_ref().is_some_and(|http| http.tokens_secret.is_some()));
         let token = |name: &str| {
             let digits = engine::hashing::keyed_hash(&self.hash_key, format!("token/{name}").as_bytes());
             String::from_utf8_lossy(&digits).into_owned()
@@ -89,7 +91,9 @@ fn claim(log: &EmbeddedLog, path: &Path, pipeline: &str, fingerprint: u64) -> an
     let (name, plan) = found.split_once('\n').unwrap_or((&found, ""));
     let place = path.display();
     if name != pipeline {
-        let told = format!("the data directory {place} holds pipeline `{name}`, not `{pipeline}`; choose another with --data-dir");
+        let told = format!(
+            "the data directory {place} holds pipeline `{name}`, not `{pipeline}`; choose another with --data-dir"
+        );
         return Err(Mistake(told).into());
     }
     if plan != format!("{fingerprint:016x}") {

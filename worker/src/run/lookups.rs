@@ -46,9 +46,8 @@ fn load_one(plan: &LookupPlan, spec: &PipelineSpec, directory: &Path) -> anyhow:
         let key = key.ok_or_else(|| mistake(format!("row {} has no `{}`", at + 1, plan.key)))?;
         let values = plan.columns.iter().map(|column| {
             let value = row.get(&column.name).unwrap_or(&serde_json::Value::Null);
-            convert(value, column.ty).with_context(|| {
-                format!("row {}: `{}` is {value}, expected {}", at + 1, column.name, column.ty.name())
-            })
+            convert(value, column.ty)
+                .with_context(|| format!("row {}: `{}` is {value}, expected {}", at + 1, column.name, column.ty.name()))
         });
         let values = values.collect::<anyhow::Result<Vec<_>>>().map_err(|error| mistake(format!("{error:#}")))?;
         table.insert(key, values);

@@ -33,7 +33,8 @@ impl Progress {
         let rate = (processed - self.processed) as f64 / passed.as_secs_f64();
         (self.processed, self.shown_at) = (processed, Instant::now());
         let sources: Vec<String> = ingesters.iter().map(source).collect();
-        let line = format!("{} | processed {processed} ({rate:.0}/s), lag {}", sources.join(", "), shared.lag().unwrap_or(0));
+        let line =
+            format!("{} | processed {processed} ({rate:.0}/s), lag {}", sources.join(", "), shared.lag().unwrap_or(0));
         if self.terminal {
             eprint!("\r\x1b[K{line}");
         } else {

@@ -58,9 +58,13 @@ impl Server {
         collectors: Option<axum::Router>,
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr().context("the listener has no address")?;
-        let refresh = spec.serve.dashboard.as_ref().map_or(2_000, |dashboard| dashboard.refresh.as_millis());
+        let refresh = spec
+            .serve
+            .dashboard
+            .as_ref()
+            .map_or(Duration::from_secs(2), |dashboard| dashboard.refresh.clone().to_std());
         let state = ServeState {
-            pipeline: PipelineInfo::new(plan, Duration::from_millis(refresh as u64), true),
+            pipeline: PipelineInfo::new(plan, refresh, true),
             reader,
             changes,
             live: Arc::clone(&live) as Arc<dyn Live>,

@@ -37,6 +37,9 @@ pub(super) fn print(reader: &Reader, took: Duration) -> anyhow::Result<()> {
         eprintln!("rows in {}: {}", table.info.name, table.rows);
     }
     eprintln!("took {:.1} s", took.as_secs_f64());
-    ensure!(unaccounted == 0, "{unaccounted} events are unaccounted for: this is a bug of clickstream, please report it");
+    ensure!(
+        unaccounted == 0,
+        "{unaccounted} events are unaccounted for: this is a bug of clickstream, please report it"
+    );
     Ok(())
 }
