@@ -58,13 +58,9 @@ impl Server {
         collectors: Option<axum::Router>,
     ) -> anyhow::Result<Self> {
         let address = listener.local_addr().context("the listener has no address")?;
-        let refresh = spec
-            .serve
-            .dashboard
-            .as_ref()
-            .map_or(Duration::from_secs(2), |dashboard| dashboard.refresh.clone().to_std());
+        let refresh = spec.serve.dashboard.refresh.to_std();
         let state = ServeState {
-            pipeline: PipelineInfo::new(plan, refresh, true),
+            pipeline: PipelineInfo::new(plan, refresh, !spec.serve.dashboard.disabled),
             reader,
             changes,
             live: Arc::clone(&live) as Arc<dyn Live>,
