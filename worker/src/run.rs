@@ -110,11 +110,11 @@ fn announce_substitutes(spec: &PipelineSpec) {
             sink if sink.redis.is_some() => "Redis",
             _ => continue,
         };
-        let what = sink.tables.iter().chain(&sink.streams).cloned().collect::<Vec<_>>().join(", ");
-        eprintln!(
-            "sink {}: no {server} in this mode; {what} kept in the embedded tables under the same names",
-            sink.name
-        );
+        let kept = match (sink.tables.join(", "), sink.streams.join(", ")) {
+            (tables, streams) if streams.is_empty() => format!("{tables}: in the embedded tables under the same names"),
+            (_, streams) => format!("events of {streams}: in the embedded log only"),
+        };
+        eprintln!("sink {}: no {server} in this mode; {kept}", sink.name);
     }
     for schedule in &spec.schedules {
         eprintln!("schedule {}: {} (a cluster runs it by the clock)", schedule.name, schedule.cron);
