@@ -148,7 +148,10 @@ pub fn open_at(file: &DataFile, position: u64, taken: Arc<AtomicU64>) -> Result<
         if bytes < position {
             return Err(shorter(bytes));
         }
-        raw.seek(SeekFrom::Start(position)).map_err(failed)?;
+        // A pipe can only be read from its beginning.
+        if position > 0 {
+            raw.seek(SeekFrom::Start(position)).map_err(failed)?;
+        }
         taken.fetch_add(position, Ordering::Relaxed);
         return Ok(Box::new(Counted { inner: raw, taken }));
     }

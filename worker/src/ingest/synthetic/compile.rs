@@ -63,13 +63,16 @@ pub fn compile(spec: &Synthetic, around: Surroundings<'_>) -> Result<Model, Inge
     let mut compiler = Compiler { around, columns: Vec::new(), constants: Vec::new() };
     let placed = compiler.place(&ways)?;
     let mut fields = Vec::with_capacity(compiler.columns.len());
+    // Two ingesters without a seed must not make the same ids.
+    let seed = Random::new(spec.seed, around.path).at(0);
     for (ColumnPlan { name, ty }, placed) in compiler.columns.clone().into_iter().zip(placed) {
         let (draw, fixed_per) = match placed {
             Placed::Way(way) => compiler.draw(&ways[way], ty)?,
             Placed::Lookup { picked_by, of } => compiler.lookup_value(&name, picked_by, &of),
             Placed::Expression(expression) => (Draw::Expression(expression), None),
         };
-        let random = Random::new(spec.seed, &name);
+        // What is fixed per something is the same wherever it is made: one price for each product.
+        let random = Random::new(if fixed_per.is_some() { spec.seed } else { seed }, &name);
         fields.push(Field { name, ty, random, fixed_per, draw });
     }
     let shown = |name: &str| {
@@ -90,7 +93,7 @@ pub fn compile(spec: &Synthetic, around: Surroundings<'_>) -> Result<Model, Inge
         constants: compiler.constants,
         duplicates: Share::new(spec.duplicates),
         late: spec.late.as_ref().map_or((Share::new(0.0), 0), |late| (Share::new(late.share), late.by.millis)),
-        seed: spec.seed,
+        seed,
         clock: Clock::new(around.start, around.rate),
     })
 }
