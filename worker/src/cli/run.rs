@@ -108,7 +108,7 @@ fn signals() -> anyhow::Result<Receiver<()>> {
                     std::process::exit(130);
                 }
                 eprintln!("\nstopping; once more to stop at once");
-                drop(sender.send(()));
+                let _run_may_be_over = sender.send(());
             }
         });
     };

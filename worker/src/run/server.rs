@@ -88,7 +88,7 @@ impl Server {
 
     /// Finishes the requests under way and ends.
     pub(super) fn stop(self) {
-        drop(self.stop.send(()));
+        let _server_may_be_gone = self.stop.send(());
         drop(self.thread.join());
     }
 }
