@@ -1,5 +1,7 @@
 //! Ingesters from a manifest's text to a log, and `clickstream generate`, as people use them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
