@@ -45,14 +45,8 @@ pub const REQUEST_EVENTS_MAX: usize = 50_000;
 /// Requests that wait for the committer of one collector; with bodies of one MiB at most 64 MiB.
 pub const REQUESTS_WAITING_MAX: usize = 64;
 
-/// Connections of one listener that are open at once.
-pub const CONNECTIONS_MAX: usize = 10_000;
-
 /// How long the committer gathers requests before it commits them together.
 pub const GATHER: Duration = Duration::from_millis(2);
-
-/// A client that has not sent its whole header by then is cut off.
-pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A commit that takes longer than this is answered 503: whether it happens is not known.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);

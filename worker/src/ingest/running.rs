@@ -18,7 +18,10 @@ use super::{
     jobs::{Job, Work},
     outbox::{Outbox, Topics},
 };
-use crate::ports::{IngestLog, LogError};
+use crate::{
+    ports::{IngestLog, LogError},
+    serve::connections,
+};
 
 /// Ingesters that were started.
 pub struct Ingesters {
@@ -220,14 +223,14 @@ impl Listener {
         let (ended, mut told) = watch::channel(());
         let router = http::own_router(collector);
         let run = move || {
-            runtime.block_on(async {
-                match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => {
-                        http::serve(listener, router, async move { while told.changed().await.is_ok() {} }).await
-                    }
-                    Err(error) => tracing::error!(%error, "failed to listen"),
-                }
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let ended = async move { while told.changed().await.is_ok() {} };
+                connections::accept(listener, router, ended, || {}).await
             });
+            if let Err(error) = served {
+                tracing::error!(%error, %address, "the collector's listener stopped");
+            }
         };
         let thread = thread::Builder::new().name(format!("listen-{ingester}")).spawn(run).map_err(failed)?;
         Ok(Self { ingester, address, ended, thread })

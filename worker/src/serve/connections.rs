@@ -14,6 +14,9 @@ use tokio::{net::TcpListener, sync::Semaphore, time};
 use super::limits;
 
 /// Accepts connections until `stop` is done; then calls `stopping` and waits for requests under way.
+///
+/// # Errors
+/// When the listener fails.
 pub async fn accept(
     listener: TcpListener,
     router: Router,

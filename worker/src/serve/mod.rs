@@ -13,7 +13,7 @@
 
 mod answers;
 mod assets;
-mod connections;
+pub(crate) mod connections;
 mod events;
 pub mod limits;
 mod live;

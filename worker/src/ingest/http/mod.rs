@@ -13,7 +13,6 @@ mod auth;
 mod body;
 mod check;
 mod committer;
-mod listen;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -32,7 +31,6 @@ use tokio::sync::{Semaphore, SemaphorePermit, oneshot};
 
 pub use check::Check;
 pub use committer::{Posted, run as commit};
-pub use listen::serve;
 
 use crate::ingest::limits::{BODIES_KIB_MAX, COMMIT_TIMEOUT, REQUESTS_WAITING_MAX};
 use body::{BodyError, Form};

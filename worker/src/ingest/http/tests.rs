@@ -14,8 +14,11 @@ use engine::{
     value::{Type, Value},
 };
 
-use super::{Check, Collector, commit, own_router, queue, serve};
-use crate::ingest::{Control, Outbox, Routes, Target, Topics, limits::BODIES_KIB_MAX, memory::MemoryLog};
+use super::{Check, Collector, commit, own_router, queue};
+use crate::{
+    ingest::{Control, Outbox, Routes, Target, Topics, limits::BODIES_KIB_MAX, memory::MemoryLog},
+    serve::connections,
+};
 
 struct Site {
     address: SocketAddr,
@@ -74,7 +77,10 @@ fn site() -> Site {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
-    runtime.spawn(serve(listener, own_router(&collector), std::future::pending()));
+    runtime.spawn(async move {
+        let never = std::future::pending();
+        connections::accept(listener, own_router(&collector), never, || {}).await
+    });
     Site { address, log, control, committer: Some(committer), _runtime: runtime }
 }
 
