@@ -111,8 +111,8 @@ impl PaneTable {
             return;
         }
         let closing = self.closing_windows(watermark);
-        // Corrections of windows that were final before must leave while their panes are still here.
-        if !closing.is_empty() || self.any_freed_by(watermark) {
+        // Corrections of windows that were final before must leave before their windows are gone.
+        if !closing.is_empty() || self.frees_any(watermark) {
             self.emit_corrections(builder, out);
         }
         for start in closing {
@@ -128,11 +128,12 @@ impl PaneTable {
         }
     }
 
-    fn any_freed_by(&self, watermark: Millis) -> bool {
-        let gone = |start: &Millis| {
-            last_start(*start, self.step_ms) + self.size_ms + self.shape.settle_ms + self.shape.lateness_ms <= watermark
-        };
-        self.panes.keys().next().is_some_and(gone)
+    /// Whether some window, with or without data, is freed on the way to `watermark`. Not whether a pane is: the first
+    /// pane may outlive windows that it shares with panes that never were.
+    fn frees_any(&self, watermark: Millis) -> bool {
+        let kept_for = self.size_ms + self.shape.settle_ms + self.shape.lateness_ms;
+        let last_freed = |watermark: Millis| watermark.saturating_sub(kept_for).div_euclid(self.step_ms);
+        last_freed(watermark) > last_freed(self.watermark)
     }
 
     /// Starts of the windows with data that become final on the way to `watermark`, in order.

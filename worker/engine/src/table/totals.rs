@@ -125,8 +125,9 @@ impl TotalTable {
 
     pub(super) fn advance(&mut self, watermark: Millis, builder: &RowBuilder, out: &mut Vec<Row>) {
         // The end of a bounded source closes windows; it does not make totals old.
-        if watermark > self.watermark && watermark != END_OF_TIME {
-            self.watermark = watermark;
+        if watermark != END_OF_TIME {
+            // Also where it did not move: an event may have come that was too old already.
+            self.watermark = self.watermark.max(watermark);
             self.expire(builder);
         }
         out.append(&mut self.gone);
