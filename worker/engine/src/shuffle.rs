@@ -1,10 +1,12 @@
 //! Messages of the shuffle: what one task tells one MERGE task at one commit.
 //!
 //! ```text
-//! version │ origin │ from..to │ marks: (channel, watermark, idle)… │ sections: (operator, length, body)…
+//! version │ checksum of the rest │ origin │ from..to │ marks: (channel, watermark, idle)… │ sections: (operator, length, body)…
 //! ```
 //! `from..to` are positions of the origin's own input. A receiver ignores a message whose `to` it has passed, so
 //! a message that is delivered twice changes nothing.
+
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     codec::{Corrupt, Reader, put_bytes, put_i64, put_u64},
@@ -15,6 +17,9 @@ use crate::{
 
 /// Version of the message format.
 const VERSION: u8 = 1;
+
+/// Bytes of the checksum: what lies behind it is as it was written, so that whoever applies it need not look twice.
+const CHECKSUM_BYTES: usize = 8;
 
 /// Who sent a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -178,16 +183,20 @@ pub fn write_messages<'a>(
         if !to_all && bodies.clone().next().is_none() {
             continue;
         }
+        let begin = message.len();
+        message.push(VERSION);
+        message.extend_from_slice(&[0; CHECKSUM_BYTES]);
         write_header(origin, &span, marks, message);
         for section in bodies {
             put_u64(section.operator.number(), message);
             put_bytes(&section.bodies[partition], message);
         }
+        let (head, rest) = message[begin..].split_at_mut(1 + CHECKSUM_BYTES);
+        head[1..].copy_from_slice(&xxh3_64(rest).to_le_bytes());
     }
 }
 
 fn write_header(origin: Origin, span: &std::ops::Range<u64>, marks: &[Mark], out: &mut Vec<u8>) {
-    out.push(VERSION);
     put_origin(origin, out);
     put_u64(span.start, out);
     put_u64(span.end, out);
@@ -248,6 +257,10 @@ impl<'a> Message<'a> {
         let mut reader = Reader::new(bytes);
         if reader.u8()? != VERSION {
             return Err(Corrupt("another version of the shuffle format"));
+        }
+        let checksum = reader.take(CHECKSUM_BYTES)?;
+        if *checksum != xxh3_64(reader.rest()).to_le_bytes() {
+            return Err(Corrupt("a message has another checksum"));
         }
         let origin = read_origin(&mut reader)?;
         let span = reader.u64()?..reader.u64()?;
