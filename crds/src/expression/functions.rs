@@ -54,6 +54,12 @@ pub(super) struct Call<'a> {
 
 impl Typer<'_> {
     pub(super) fn call(&mut self, function: &ast::Function, tree: &ast::Expr) -> Result<Typed> {
+        let name = function.name.to_string();
+        let asks_the_clock = name.to_ascii_lowercase().starts_with("current_");
+        if matches!(function.args, ast::FunctionArguments::None) && !asks_the_clock {
+            // SQL knows a few functions without parentheses, `user` among them; here these are columns.
+            return self.column(&[&name], tree);
+        }
         let call = self.take_apart(function, tree)?;
         if AGGREGATES.iter().any(|(name, _)| *name == call.name) {
             return self.aggregate(&call);

@@ -113,7 +113,7 @@ impl<'a> Typer<'a> {
         }
     }
 
-    fn column(&mut self, parts: &[&str], tree: &ast::Expr) -> Result<Typed> {
+    pub(super) fn column(&mut self, parts: &[&str], tree: &ast::Expr) -> Result<Typed> {
         let name = parts.join(".");
         match self.names.column(parts) {
             Resolved::Expr(expr) => Ok(expr.into()),

@@ -42,7 +42,7 @@ pub struct Synthetic {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schemars(range(min = 0.0, max = 1.0))]
     pub malformed: f64,
-    /// Shape the load like a shop's: visits with several pages, a few popular products. Fields that
+    /// Shape the load like a shop's: a daily curve, visits with several pages, a few popular products. Fields that
     /// are not given are filled sensibly from the streams that read the topic.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub realistic: bool,
