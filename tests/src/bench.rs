@@ -7,3 +7,6 @@ pub mod drive;
 pub mod generator;
 pub mod limit;
 pub mod meter;
+pub mod product;
+pub mod state;
+pub mod verify;

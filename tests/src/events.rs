@@ -71,18 +71,20 @@ pub struct Arrival {
     pub key: u64,
     /// The bytes.
     pub payload: Vec<u8>,
+    /// Its event time.
+    pub time: i64,
     /// When it arrives.
     pub at: i64,
 }
 
 /// Makes events for the topics `clicks` and `orders`, and offers for `offers`, in order of arrival.
 pub fn arrivals(shape: &Shape, random: &mut Random) -> Vec<Arrival> {
-    let mut made: Vec<(i64, Arrival)> = Vec::new();
+    let mut made: Vec<Arrival> = Vec::new();
     for number in 0..shape.count {
         if !made.is_empty() && random.chance(shape.duplicate_percent) {
-            let (time, first) = random.pick(&made).clone();
-            let at = first.at.max(time + delay(shape, random));
-            made.push((time, Arrival { at, ..first }));
+            let first = random.pick(&made).clone();
+            let at = first.at.max(first.time + delay(shape, random));
+            made.push(Arrival { at, ..first });
             continue;
         }
         let time = START_MS + number as i64 * shape.step_ms + random.between(0, shape.step_ms);
@@ -99,10 +101,16 @@ pub fn arrivals(shape: &Shape, random: &mut Random) -> Vec<Arrival> {
             draw if draw >= 88 => offer(number, time, shape, random),
             _ => event(has_id.then_some(number), time, shape, random),
         };
-        let at = time + delay(shape, random);
-        made.push((time, Arrival { at, ..event }));
+        made.push(Arrival { at: time + delay(shape, random), ..event });
     }
-    let mut arrivals: Vec<Arrival> = made.into_iter().map(|(_, arrival)| arrival).collect();
+    made.sort_by_key(|arrival| arrival.at);
+    made
+}
+
+/// Another order of arrival of the same events, in which none is later than `disorder_ms`.
+pub fn rearranged(arrivals: &[Arrival], disorder_ms: i64, random: &mut Random) -> Vec<Arrival> {
+    let again = |arrival: &Arrival| Arrival { at: arrival.time + random.between(0, disorder_ms), ..arrival.clone() };
+    let mut arrivals: Vec<Arrival> = arrivals.iter().map(again).collect();
     arrivals.sort_by_key(|arrival| arrival.at);
     arrivals
 }
@@ -155,7 +163,7 @@ fn event(id: Option<u64>, time: i64, shape: &Shape, random: &mut Random) -> Arri
     if random.chance(10) {
         fields.push(("unknown", "[1e400,{\"deep\":[[]]},\"\\\"\",null]".to_owned()));
     }
-    Arrival { topic, key: user, payload: object(fields, random).into_bytes(), at: 0 }
+    Arrival { topic, key: user, payload: object(fields, random).into_bytes(), time, at: 0 }
 }
 
 fn optional(name: &'static str, value: String, random: &mut Random, fields: &mut Vec<(&'static str, String)>) {
@@ -177,7 +185,7 @@ fn offer(number: u64, time: i64, shape: &Shape, random: &mut Random) -> Arrival 
         ("ends", timestamp(time + length, random)),
         ("discount", price(random)),
     ];
-    Arrival { topic: "offers", key: product, payload: object(fields, random).into_bytes(), at: 0 }
+    Arrival { topic: "offers", key: product, payload: object(fields, random).into_bytes(), time, at: 0 }
 }
 
 /// A record that cannot be counted, and must not stop anything.

@@ -14,6 +14,9 @@ pub mod events;
 pub mod manifests;
 pub mod memory;
 pub mod outcome;
+pub mod pipeline;
 pub mod random;
+pub mod simulation;
 
 pub mod bench;
+pub mod binary;

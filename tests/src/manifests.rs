@@ -12,8 +12,10 @@ pub const OUT_OF_ORDERNESS_MS: i64 = 10_000;
 pub enum Tables {
     /// Every kind.
     All,
-    /// Those that are exact beyond the bound too, in every layout: tumbling windows and running totals.
+    /// Those that are exact beyond the bound too, in every layout: tumbling windows, running totals, funnels, joins.
     ExactWhenLate,
+    /// Every kind, over one topic, with groups that are forgotten: exact beyond the bound in one partition.
+    InOrder,
 }
 
 /// How the log is laid out.
@@ -29,7 +31,7 @@ impl Layout {
         Self { partitions: [0; 3].map(|_| 1 + random.below(3)) }
     }
 
-    /// One partition and one topic that matters: its order is the whole order.
+    /// One partition for each topic.
     pub const ONE: Self = Self { partitions: [1; 3] };
 }
 
@@ -44,7 +46,8 @@ pub struct Manifest {
 impl Manifest {
     /// Draws a manifest.
     pub fn any(random: &mut Random, tables: Tables) -> Self {
-        let mut manifest = Self { streams: streams(random), tables: String::new(), alerts: String::new() };
+        let topics = if tables == Tables::InOrder { "clicks" } else { "clicks, orders" };
+        let mut manifest = Self { streams: streams(topics, random), tables: String::new(), alerts: String::new() };
         for number in 0..=random.below(3) {
             manifest.add_table(number, tables, random);
         }
@@ -67,32 +70,33 @@ impl Manifest {
 
     fn add_table(&mut self, number: u64, tables: Tables, random: &mut Random) {
         let name = format!("table_{number}");
-        let kind = match tables {
-            Tables::All => random.below(12),
-            Tables::ExactWhenLate => random.below(4),
+        let kind = match (random.below(12), tables) {
+            (4..8, Tables::ExactWhenLate) => 0,
+            (kind, _) => kind,
         };
+        let lateness = if tables == Tables::All { "0s" } else { lateness(random) };
         match kind {
             0..3 => {
-                let size = duration(random);
-                let window = match tables {
-                    Tables::All => format!("{{tumbling: {size}}}"),
-                    Tables::ExactWhenLate => format!("{{tumbling: {size}, allowedLateness: {}}}", lateness(random)),
-                };
+                let window = format!("{{tumbling: {}, allowedLateness: {lateness}}}", duration(random));
                 self.aggregate(&name, "events", &window, random);
                 self.add_alerts(&name, random);
             }
-            3 => self.aggregate(&name, "events", "", random),
+            3 => {
+                let keep_for = if tables == Tables::InOrder { duration(random) } else { "3650d" };
+                self.aggregate(&name, "events", &format!("keepFor: {keep_for}"), random);
+            }
             4..6 => {
-                let (size, every) =
-                    *random.pick(&[("10s", "5s"), ("1m", "10s"), ("7s", "2s"), ("1m", "1m"), ("10s", "1s")]);
-                self.aggregate(&name, "events", &format!("{{hopping: {{size: {size}, every: {every}}}}}"), random);
+                let (size, every) = *random.pick(&HOPS);
+                let window = format!("{{hopping: {{size: {size}, every: {every}}}, allowedLateness: {lateness}}}");
+                self.aggregate(&name, "events", &window, random);
                 self.add_alerts(&name, random);
             }
             6..8 => {
                 let gap = *random.pick(&["1s", "5s", "30s"]);
-                self.aggregate(&name, "events", &format!("{{session: {{gap: {gap}}}}}"), random);
+                let window = format!("{{session: {{gap: {gap}}}, allowedLateness: {lateness}}}");
+                self.aggregate(&name, "events", &window, random);
             }
-            8..10 => self.funnel(&name, random),
+            8..10 => self.funnel(&name, lateness, random),
             _ => {
                 let window = format!("{{tumbling: {}}}", duration(random));
                 self.aggregate(&name, "promoted", &window, random);
@@ -110,11 +114,8 @@ impl Manifest {
         }
         let group = *random.pick(&["product", "user", "kind, product", "ok", "city", "quantity", "hour, kind", ""]);
         let group = if from == "promoted" { *random.pick(&["offer", "product, kind", ""]) } else { group };
-        if window.is_empty() {
-            let _ = writeln!(out, "    keepFor: 3650d");
-        } else {
-            let _ = writeln!(out, "    window: {window}");
-        }
+        let window = if window.starts_with('{') { format!("window: {window}") } else { window.to_owned() };
+        let _ = writeln!(out, "    {window}");
         if !group.is_empty() {
             let _ = writeln!(out, "    groupBy: [{group}]");
         }
@@ -140,7 +141,7 @@ impl Manifest {
         }
     }
 
-    fn funnel(&mut self, name: &str, random: &mut Random) {
+    fn funnel(&mut self, name: &str, lateness: &str, random: &mut Random) {
         let out = &mut self.tables;
         let within = *random.pick(&["2s", "20s", "2m"]);
         let by = *random.pick(&["user", "product"]);
@@ -156,9 +157,10 @@ impl Manifest {
             let undone = if at == 1 { undone } else { "" };
             let _ = writeln!(out, "      - {{name: s{at}, where: \"{step}\"{undone}}}");
         }
-        if random.chance(50) {
-            let _ = writeln!(out, "    window: {{tumbling: {}}}", duration(random));
-        }
+        let _ = match random.chance(50) {
+            true => writeln!(out, "    window: {{tumbling: {}, allowedLateness: {lateness}}}", duration(random)),
+            false => writeln!(out, "    keepFor: 3650d"),
+        };
         if random.chance(50) {
             let _ = writeln!(out, "    groupBy: [{}]", random.pick(&["city", "kind", "user"]));
         }
@@ -170,7 +172,8 @@ impl Manifest {
                 let windows = 1 + random.below(3);
                 let _ = writeln!(
                     self.alerts,
-                    "  - {{name: {table}-alert-{at}, table: {table}, when: \"{when}\", for: {windows}}}"
+                    "  - {{name: {}-alert-{at}, table: {table}, when: \"{when}\", for: {windows}}}",
+                    table.replace('_', "-")
                 );
             }
         }
@@ -202,6 +205,8 @@ const AGGREGATES: [&str; 22] = [
     "max(total)",
 ];
 
+const HOPS: [(&str, &str); 5] = [("10s", "5s"), ("1m", "10s"), ("7s", "2s"), ("1m", "1m"), ("10s", "1s")];
+
 const STEPS: [&[&str]; 4] = [
     &["kind = 'view'", "kind = 'cart'", "kind = 'buy'"],
     &["kind in ('view', 'cart')", "kind in ('cart', 'buy')", "kind = 'buy'", "kind = 'other'"],
@@ -212,20 +217,20 @@ const STEPS: [&[&str]; 4] = [
 const ALERTS: [&str; 3] = ["n > 2", "abs(zscore(n, 4)) > 1.1", "zscore(n, 2) < 0 and n < 5"];
 
 fn duration(random: &mut Random) -> &'static str {
-    *random.pick(&["1s", "7s", "1m", "1h"])
+    random.pick::<&str>(&["1s", "7s", "1m", "1h"])
 }
 
 fn lateness(random: &mut Random) -> &'static str {
-    *random.pick(&["0s", "3s", "1m"])
+    random.pick::<&str>(&["0s", "3s", "1m"])
 }
 
 /// The streams, the same but for their rules and how long they remember ids.
-fn streams(random: &mut Random) -> String {
+fn streams(topics: &str, random: &mut Random) -> String {
     let within = *random.pick(&["1s", "30s", "10m"]);
     let rule = *random.pick(&["price >= 0", "price >= 0 and length(kind) < 6", "not (price < 0)"]);
     format!(
         "  - name: events
-    topics: [clicks, orders]
+    topics: [{topics}]
     key: user
     eventTime: {{field: at, outOfOrderness: 10s}}
     id: {{field: id, deduplicateWithin: {within}}}

@@ -53,8 +53,9 @@ pub type LetterKey = (String, Option<String>, Source, u64);
 
 /// Everything that must come out, and nothing else may.
 ///
-/// Exact for any layout where no event is later than its declared bound; beyond the bound exact for tumbling and
-/// unwindowed tables, because whether a partition's own watermark has passed does not depend on the others.
+/// Exact for any layout where no event is later than its declared bound. Beyond the bound it is exact for tumbling windows,
+/// running totals, funnels and joins, because whether a partition's own watermark has passed an event does not depend on
+/// the others; and for all tables where one partition holds everything.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Answer {
     /// Rows of all tables.

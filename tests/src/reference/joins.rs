@@ -19,7 +19,7 @@ pub fn pairs(plan: &Plan, join: &JoinPlan, streams: &[Vec<Event>], answer: &mut 
             if left_key == right_key && (start..=end).contains(&left.time) {
                 let cell = |side, at: usize| if side == Side::Left { &left.cells[at] } else { &right.cells[at] };
                 let cells = join.columns.iter().map(|column| cell(column.side, column.source).clone()).collect();
-                pairs.push(Event { cells, watermark: None, ..(*left).clone() });
+                pairs.push(Event { cells, watermark: None, watermark_before: None, ..(*left).clone() });
             }
         }
     }

@@ -23,6 +23,8 @@ pub struct Event {
     pub cells: Vec<Cell>,
     /// The watermark of its partition when it came, itself included; a pair has none.
     pub watermark: Option<i64>,
+    /// The watermark of its partition before it came.
+    pub watermark_before: Option<i64>,
     /// Whether a robot sent it and robots are dropped.
     pub dropped: bool,
 }
@@ -108,13 +110,13 @@ impl Partition<'_> {
             return Verdict::Duplicate;
         }
         let (cells, dropped) = self.extend(cells);
-        let watermark = self.watermark();
         Verdict::Accepted(Box::new(Event {
             position: (self.source, record.offset),
             time,
             id,
             cells,
-            watermark,
+            watermark: self.watermark(),
+            watermark_before: before,
             dropped,
         }))
     }

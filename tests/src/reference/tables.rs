@@ -9,6 +9,9 @@ use super::{Answer, aggregates::aggregate, cell::Cell, evaluate::evaluate, funne
 /// A window by its bounds, or none.
 pub type Bounds = Option<(i64, i64)>;
 
+/// Events by window and group.
+type Rows<'a> = BTreeMap<(Bounds, Vec<Cell>), Vec<&'a Event>>;
+
 /// Fills rows, ledger and dead letters of a table.
 pub fn fill(plan: &Plan, table: &TablePlan, streams: &[Vec<Event>], joins: &[Vec<Event>], answer: &mut Answer) {
     let (events, stream) = match table.input {
@@ -34,7 +37,7 @@ pub fn fill(plan: &Plan, table: &TablePlan, streams: &[Vec<Event>], joins: &[Vec
     answer.tables.insert(table.name.clone(), counts);
     let results = match &table.kind {
         TableKind::Funnel(funnel) => funnels::results(table, funnel, &counted),
-        TableKind::Aggregate(aggregates) => by_window(table, &counted)
+        TableKind::Aggregate(aggregates) => by_window(table, events, &counted)
             .into_iter()
             .map(|(key, events)| (key, aggregates.iter().map(|each| aggregate(each, &events)).collect()))
             .collect(),
@@ -84,8 +87,8 @@ pub fn windows(window: Window, time: i64) -> Vec<(i64, i64)> {
 }
 
 /// Events by window and group.
-fn by_window<'a>(table: &TablePlan, events: &[&'a Event]) -> BTreeMap<(Bounds, Vec<Cell>), Vec<&'a Event>> {
-    let mut rows: BTreeMap<(Bounds, Vec<Cell>), Vec<&Event>> = BTreeMap::new();
+fn by_window<'a>(table: &TablePlan, all: &[Event], events: &[&'a Event]) -> Rows<'a> {
+    let mut rows = Rows::new();
     for event in events {
         let group: Vec<Cell> = table.group_by.iter().map(|group| evaluate(&group.expr, &event.cells)).collect();
         match table.window {
@@ -100,23 +103,73 @@ fn by_window<'a>(table: &TablePlan, events: &[&'a Event]) -> BTreeMap<(Bounds, V
         }
     }
     match table.window {
-        Window::Session { gap_ms } => sessions(gap_ms, rows),
+        Window::Session { gap_ms } => sessions(gap_ms, gap_ms + table.lateness_ms, rows),
+        Window::None => kept(table.keep_for_ms, all, rows),
         _ => rows,
     }
 }
 
-/// Cuts the events of each group where they are further apart than the gap.
-fn sessions(
-    gap: i64,
-    groups: BTreeMap<(Bounds, Vec<Cell>), Vec<&Event>>,
-) -> BTreeMap<(Bounds, Vec<Cell>), Vec<&Event>> {
-    let mut rows = BTreeMap::new();
-    for ((_, group), mut events) in groups {
-        events.sort_by_key(|event| event.time);
-        for session in events.chunk_by(|earlier, later| later.time - earlier.time <= gap) {
+/// Cuts the events of each group into sessions.
+fn sessions(gap: i64, kept_for: i64, groups: Rows<'_>) -> Rows<'_> {
+    let mut rows = Rows::new();
+    for ((_, group), events) in groups {
+        for mut session in sessions_of_group(gap, kept_for, &events) {
+            session.sort_by_key(|event| event.time);
             let bounds = (session[0].time, session[session.len() - 1].time + gap);
-            rows.insert((Some(bounds), group.clone()), session.to_vec());
+            rows.insert((Some(bounds), group.clone()), session);
         }
     }
     rows
+}
+
+/// Takes the events one after the other: each joins all sessions that are near enough and still kept.
+///
+/// Only where something is later than its bound is a session gone before an event could join it. What the watermark of
+/// MERGE is then can be said of one partition alone, so with several of them nothing is gone here.
+fn sessions_of_group<'a>(gap: i64, kept_for: i64, events: &[&'a Event]) -> Vec<Vec<&'a Event>> {
+    let in_order = come_from_one_partition(events);
+    let mut sessions: Vec<Vec<&Event>> = Vec::new();
+    for event in events {
+        let (from, until) = (event.time - gap, event.time + gap);
+        let is_near = |session: &Vec<&Event>| session.iter().any(|other| (from..=until).contains(&other.time));
+        let is_kept = |session: &Vec<&Event>| {
+            let last = session.iter().map(|other| other.time).max().unwrap_or(i64::MIN);
+            !in_order || event.watermark_before.is_none_or(|now| now <= last + kept_for)
+        };
+        let (joined, apart) = sessions.into_iter().partition(|session| is_near(session) && is_kept(session));
+        sessions = apart;
+        let joined: Vec<Vec<&Event>> = joined;
+        sessions.push(joined.into_iter().flatten().chain([*event]).collect());
+    }
+    sessions
+}
+
+/// Forgets groups that had no event for `keep_for`, where the watermark is known: see [`sessions_of_group`].
+fn kept<'a>(keep_for: Option<i64>, all: &[Event], groups: Rows<'a>) -> Rows<'a> {
+    let (Some(keep_for), true) = (keep_for, come_from_one_partition(&all.iter().collect::<Vec<_>>())) else {
+        return groups;
+    };
+    let end = all.iter().filter_map(|event| event.watermark).max();
+    let mut rows = Rows::new();
+    for (key, events) in groups {
+        let mut counted: Vec<&Event> = Vec::new();
+        let is_forgotten = |counted: &[&Event], now: Option<i64>| {
+            let last = counted.iter().map(|event| event.time).max();
+            last.zip(now).is_some_and(|(last, now)| now > last + keep_for)
+        };
+        for event in events {
+            if is_forgotten(&counted, event.watermark_before) {
+                counted.clear();
+            }
+            counted.push(event);
+        }
+        if !is_forgotten(&counted, end) {
+            rows.insert(key, counted);
+        }
+    }
+    rows
+}
+
+fn come_from_one_partition(events: &[&Event]) -> bool {
+    events.iter().all(|event| event.watermark.is_some() && event.position.0 == events[0].position.0)
 }

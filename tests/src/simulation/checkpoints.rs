@@ -31,7 +31,15 @@ pub struct Checkpoints(BTreeMap<Task, Vec<Stored>>);
 
 impl Checkpoints {
     /// Writes a checkpoint; `faulty` ones may end up torn or corrupt, or not at all. Keeps the newest few.
-    pub fn write(&mut self, task: Task, position: u64, generation: u64, bytes: Vec<u8>, random: &mut Random, faulty: bool) {
+    pub fn write(
+        &mut self,
+        task: Task,
+        position: u64,
+        generation: u64,
+        bytes: Vec<u8>,
+        random: &mut Random,
+        faulty: bool,
+    ) {
         let checksum = xxh3_64(&bytes);
         let mut stored = Stored { position, generation, bytes, checksum };
         match if faulty { random.below(20) } else { 20 } {
@@ -57,8 +65,8 @@ impl Checkpoints {
     /// The newest readable checkpoint at or below a position.
     #[must_use]
     pub fn newest(&self, task: Task, at_most: u64) -> Option<(u64, &[u8])> {
-        let all = self.0.get(&task)?.iter();
-        let newest = all.filter(|stored| stored.position <= at_most && stored.is_readable()).next_back()?;
+        let mut all = self.0.get(&task)?.iter();
+        let newest = all.rfind(|stored| stored.position <= at_most && stored.is_readable())?;
         Some((newest.position, &newest.bytes))
     }
 

@@ -93,6 +93,10 @@ impl Worker {
         if self.generation == outside.log.generation {
             return Ok(());
         }
+        if self.generation + 1 != outside.log.generation {
+            // Who missed a generation cannot know whether another had its tasks in the meantime.
+            self.tasks.clear();
+        }
         self.generation = outside.log.generation;
         let owned = outside.log.owned(self.number);
         self.tasks.retain(|task, _| owned.contains(task));

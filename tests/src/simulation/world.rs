@@ -15,6 +15,7 @@ use crate::{
     manifests::{Layout, Manifest, OUT_OF_ORDERNESS_MS, Tables},
     memory,
     outcome::{self, Strictness},
+    pipeline,
     random::Random,
     reference::{self, Input},
 };
@@ -42,6 +43,18 @@ pub struct Report {
     pub rows: u64,
 }
 
+impl Report {
+    /// Adds another run's numbers.
+    pub fn add(&mut self, other: Self) {
+        self.steps += other.steps;
+        self.crashes += other.crashes;
+        self.generations += other.generations;
+        self.fenced += other.fenced;
+        self.recovered += other.recovered;
+        self.rows += other.rows;
+    }
+}
+
 /// How a worker is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Health {
@@ -59,14 +72,10 @@ enum Health {
 pub fn run(seed: u64) -> Result<Report, String> {
     let mut random = Random::new(seed);
     let manifest = Manifest::any(&mut random, Tables::All).text(Layout::any(&mut random));
-    let checked = crds::check(&manifest, &[]).map_err(|problems| {
-        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        format!("{}\n{manifest}", problems.join("\n"))
-    })?;
+    let plan = pipeline::plan(&manifest)?;
     let mut shape = Shape::on_time(&mut random, OUT_OF_ORDERNESS_MS);
     shape.count = shape.count.max(20);
-    let input = events::lay_out(&checked.plan, &events::arrivals(&shape, &mut random), false, &mut random);
-    let plan = Arc::new(checked.plan);
+    let input = events::lay_out(&plan, &events::arrivals(&shape, &mut random), false, &mut random);
     let answer = reference::reference(&plan, &Vec::new(), &input);
     let mut world = World::new(plan.clone(), &input, random);
     world.run_with_faults()?;
@@ -102,7 +111,7 @@ impl<'i> World<'i> {
         let count = 1 + random.below(3) as usize;
         let last_arrival = input.values().flatten().map(|record| record.arrival).max().unwrap_or_default();
         Self {
-            context: Arc::new(MapContext { lookups: Vec::new(), hash_key: [7; 32] }),
+            context: pipeline::context(),
             log: Log::new(&plan, input),
             checkpoints: Checkpoints::default(),
             sink: Sink::default(),
@@ -192,8 +201,7 @@ impl<'i> World<'i> {
     fn assign(&mut self, members: &[usize]) {
         let maps = memory::sources(&self.plan).map(Task::Map);
         let merges = (0..self.plan.shuffle_partitions).map(Task::Merge);
-        let owners: BTreeMap<Task, usize> =
-            maps.chain(merges).map(|task| (task, *self.random.pick(members))).collect();
+        let owners: BTreeMap<Task, usize> = maps.chain(merges).map(|task| (task, *self.random.pick(members))).collect();
         self.log.assign(owners);
     }
 

@@ -1,0 +1,202 @@
+//! The built programs, run as people run them: found beside the test, started on free ports, watched, killed, waited for.
+//!
+//! Nothing here sleeps for a while and hopes: everything waits for a condition with a deadline, and says what it last
+//! saw when the deadline passes.
+
+use std::{
+    io::Read,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::bench::meter;
+
+/// How often a condition is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// The root of the repository.
+#[must_use]
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate lies below the root").to_path_buf()
+}
+
+/// The command `clickstream`, as built in the profile of this test.
+///
+/// # Errors
+/// If it is not there: `cargo build -p worker` makes it, and `tests/run` does so first.
+pub fn clickstream() -> Result<Command> {
+    let here = std::env::current_exe().context("failed to find this program")?;
+    let folder = here.ancestors().find(|folder| folder.join("clickstream").is_file());
+    let folder = folder.with_context(|| format!("no clickstream beside {}: build it first", here.display()))?;
+    let mut command = Command::new(folder.join("clickstream"));
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// An address on loopback that nobody listens on.
+///
+/// # Errors
+/// If there is none.
+pub fn free_address() -> Result<String> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("no free port on loopback")?;
+    Ok(listener.local_addr()?.to_string())
+}
+
+/// What a program left.
+#[derive(Debug)]
+pub struct Ended {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// What it said.
+    pub stdout: String,
+    /// What it complained about.
+    pub stderr: String,
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// If it cannot be started, or does not end in time.
+pub fn run(command: Command, patience: Duration) -> Result<Ended> {
+    Running::start(command)?.wait(patience)
+}
+
+/// A program that runs; it is killed when this is dropped.
+pub struct Running {
+    child: Child,
+    stdout: Option<JoinHandle<String>>,
+    stderr: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts a command; what it says is collected.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let shown = format!("{command:?}");
+        let mut child = command
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("failed to start {shown}"))?;
+        let stdout = child.stdout.take().map(collect);
+        let stderr = child.stderr.take().map(collect);
+        Ok(Self { child, stdout, stderr })
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Ends it at once, as a power cut would.
+    ///
+    /// # Errors
+    /// If the system refuses.
+    pub fn kill(mut self) -> Result<Ended> {
+        self.child.kill().context("failed to kill")?;
+        self.end()
+    }
+
+    /// Sends a signal by its number.
+    ///
+    /// # Errors
+    /// If the program has ended.
+    pub fn signal(&self, signal: i32) -> Result<()> {
+        let id = i32::try_from(self.child.id())?;
+        // SAFETY: kill takes two integers; the process is our own child, which was not waited for.
+        ensure!(unsafe { libc::kill(id, signal) } == 0, "failed to send signal {signal}");
+        Ok(())
+    }
+
+    /// Waits until a condition holds while the program runs.
+    ///
+    /// # Errors
+    /// If the program ends before, or time passes.
+    pub fn wait_for<T>(&mut self, patience: Duration, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(found) = condition() {
+                return Ok(found);
+            }
+            if self.has_ended()? {
+                let ended = self.end()?;
+                bail!("the program ended with {} too early: {}{}", ended.status, ended.stdout, ended.stderr);
+            }
+            ensure!(Instant::now() < deadline, "waited {patience:?} in vain");
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// If it does not come in time; the program is then killed.
+    pub fn wait(mut self, patience: Duration) -> Result<Ended> {
+        let deadline = Instant::now() + patience;
+        while !self.has_ended()? {
+            if Instant::now() >= deadline {
+                self.child.kill().context("failed to kill")?;
+                let ended = self.end()?;
+                bail!("still running after {patience:?}: {}{}", ended.stdout, ended.stderr);
+            }
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        self.end()
+    }
+
+    /// Waits for the end and returns the largest amount of memory that was seen on the way.
+    ///
+    /// # Errors
+    /// As [`Running::wait`].
+    pub fn watch_memory(mut self, patience: Duration) -> Result<(u64, Ended)> {
+        let (deadline, id) = (Instant::now() + patience, self.id());
+        let mut peak = 0;
+        while !self.has_ended()? {
+            peak = peak.max(meter::peak_bytes(id));
+            ensure!(Instant::now() < deadline, "still running after {patience:?}");
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        Ok((peak, self.end()?))
+    }
+
+    fn end(&mut self) -> Result<Ended> {
+        let status = self.child.wait()?;
+        let text = |reader: &mut Option<JoinHandle<String>>| {
+            reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
+        };
+        Ok(Ended { status, stdout: text(&mut self.stdout), stderr: text(&mut self.stderr) })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = Vec::new();
+        // A broken pipe ends the text; what was read counts.
+        let _ = from.read_to_end(&mut text);
+        String::from_utf8_lossy(&text).into_owned()
+    })
+}
