@@ -26,9 +26,9 @@ export function figures(host) {
       figure("rate", "Events per second", rate, short(Math.round(rate)), "", "", spark(rates)),
       figure("accepted", "Accepted", sum("accepted"), percent(now.read ? sum("accepted") / now.read : null), `${number(sum("accepted"))} events`),
       figure("refused", "Not counted", sum("invalid") + late, number(sum("invalid") + late), `${number(sum("invalid"))} invalid · ${number(late)} late`, sum("invalid") + late ? "warn" : ""),
-      figure("watermark", "Event time is behind by", marks.length ? Math.max(...marks) : "", marks.length ? span(Math.max(...marks)) : status.watermarks.some((stream) => stream.watermark) ? "ended" : "–", "watermark against the clock"),
+      figure("watermark", "Event time behind", marks.length ? Math.max(...marks) : "", marks.length ? span(Math.max(...marks)) : status.watermarks.some((stream) => stream.watermark) ? "ended" : "–", "watermark to clock"),
       figure("alerts", "Alerts raised", raised, number(raised), `${number(alerts.counts.reduce((total, one) => total + one.count, 0) - raised)} withdrawn`, raised ? "bad" : ""),
-      figure("unaccounted", "Unaccounted", ledger.unaccounted, number(ledger.unaccounted), ledger.unaccounted === 0 ? "every event is accounted for" : "on their way, or lost", ledger.unaccounted === 0 ? "good" : "warn"),
+      figure("unaccounted", "Unaccounted", ledger.unaccounted, number(ledger.unaccounted), ledger.unaccounted === 0 ? "nothing is missing" : "on their way, or lost", ledger.unaccounted === 0 ? "good" : "warn"),
     );
   };
 }

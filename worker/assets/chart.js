@@ -34,9 +34,10 @@ function options(series, points) {
   return {
     tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
     scales: { y: { range: (_, low, high) => padded(low, high) } },
-    axes: [{ ...axis, space: 70 }, { ...axis, size: 62, values: (_, ticks) => ticks.map(short) }],
+    axes: [{ ...axis, space: 70, values: (_, ticks, __, ___, step) => ticks.map((tick) => moment(tick, step)) }, { ...axis, size: 62, values: (_, ticks) => ticks.map(short) }],
     cursor: { points: { size: 7 }, y: false },
-    legend: { live: true },
+    // Without a cursor the legend tells the latest window.
+    hooks: { setCursor: [(plot) => plot.cursor.idx ?? latest(plot)], setData: [latest], ready: [latest] },
     series: [
       { label: "window", value: (_, seconds) => (seconds ? new Date(seconds * 1000).toISOString().slice(0, 16).replace("T", " ") : "–") },
       ...series.map((one, at) => ({
@@ -49,6 +50,17 @@ function options(series, points) {
       })),
     ],
   };
+}
+
+function latest(plot) {
+  plot.setLegend({ idx: plot.data[0].length - 1 }, false);
+}
+
+/** A tick as precise as the distance between ticks. */
+function moment(seconds, step) {
+  const date = new Date(seconds * 1000);
+  if (step >= 86400) return date.toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+  return date.toISOString().slice(11, step >= 60 ? 16 : 19);
 }
 
 /** From zero where all values are above it, with room at the top. */

@@ -82,11 +82,11 @@ export function funnel(view, window) {
   return `select ${[`${group} as g`, ...steps, time].join(", ")} from ${quote(view.name)} ${where} group by 1 order by 2 desc, 1 limit 50`;
 }
 
-/** The lists of the first rows. */
+/** The lists of the first or newest rows. */
 export function lists(view) {
   const order = view.windowed ? "order by window_start desc" : "";
   const group = view.groups.length ? label(view) : "''";
-  return `select ${[`${group} as g`, ...view.lists.map((column) => quote(column.name))].join(", ")} from ${quote(view.name)} ${order} limit 1`;
+  return `select ${[`${group} as g`, ...view.lists.map((column) => quote(column.name))].join(", ")} from ${quote(view.name)} ${order} limit 3`;
 }
 
 /** The group columns as one text. */

@@ -1,7 +1,8 @@
 // How numbers, times and spans are written.
 
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-const fine = new Intl.NumberFormat("en-US", { maximumFractionDigits: 2 });
+const fine = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const tenths = new Intl.NumberFormat("en-US", { maximumFractionDigits: 1 });
 const small = new Intl.NumberFormat("en-US", { maximumSignificantDigits: 3 });
 const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumFractionDigits: 1 });
 
@@ -21,7 +22,8 @@ export function short(value) {
 export function percent(share) {
   if (share === null || share === undefined || !Number.isFinite(share)) return "–";
   const hundredths = share * 100;
-  return `${hundredths >= 99.95 && hundredths < 100 ? ">99.9" : small.format(hundredths)} %`;
+  if (hundredths >= 99.95 && hundredths < 100) return ">99.9 %";
+  return `${Math.abs(hundredths) < 1 ? small.format(hundredths) : tenths.format(hundredths)} %`;
 }
 
 const ENDED = "9999-";

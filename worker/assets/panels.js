@@ -9,14 +9,17 @@ import { grid } from "./grid.js";
 /** Shows a table in `host`. Returns `refresh`, which asks anew and resolves when everything is shown. */
 export function tableView(host, table) {
   const view = choose.view(table);
-  const parts = [totalsPart(view)];
-  if (view.windowed && !view.session) parts.push(latestPart(view));
-  if (view.funnel) parts.push(funnelPart(view));
-  if (view.windowed && view.values.length) parts.push(trendPart(view));
-  if (!view.funnel && view.groups.length && view.values.length) parts.push(barsPart(view));
-  if (view.lists.length) parts.push(listsPart(view));
-  parts.push(grid(table));
-  host.replaceChildren(...parts.map((part) => part.element));
+  const wide = [];
+  const narrow = [totalsPart(view)];
+  if (view.windowed && !view.session) wide.push(latestPart(view));
+  if (view.funnel) wide.push(funnelPart(view));
+  if (view.windowed && view.values.length) wide.push(trendPart(view));
+  if (!view.funnel && view.groups.length && view.values.length) (view.windowed ? narrow : wide).push(barsPart(view));
+  if (view.lists.length) wide.push(listsPart(view));
+  const rows = grid(table);
+  const stack = (parts, shape) => h("div", { class: `stack ${shape}` }, parts.map((part) => part.element));
+  host.replaceChildren(stack(wide, "wide"), stack(narrow, ""), rows.element);
+  const parts = [...wide, ...narrow, rows];
   return async () => {
     const news = { windows: view.windowed ? await sql(choose.trend(view)) : [] };
     await Promise.all(parts.map((part) => part.refresh(news)));
@@ -108,7 +111,7 @@ function trendPart(view) {
     plot.clear();
     again();
   }));
-  const { element, body } = panel("Last 100 windows", "wide", ...tools);
+  const { element, body } = panel(view.session ? "Sessions by start" : "Last 100 windows", "", ...tools);
   body.append(host, nothing);
   return { element, refresh: draw };
 }
@@ -117,7 +120,7 @@ function barsPart(view) {
   let column = view.values[0];
   let scope = view.windowed && !view.session ? "latest" : "all";
   let last = null;
-  const scopes = [["latest", "latest window"], ...(view.addsUp ? [["all", "all windows"]] : [])];
+  const scopes = [["latest", "latest"], ...(view.addsUp ? [["all", "all"]] : [])];
   const note = h("span", { class: "muted" });
   const draw = async (news) => {
     last = news;
@@ -141,7 +144,7 @@ function barsPart(view) {
     again();
   }));
   const title = `By ${view.groups.map((group) => words(group.name)).join(" and ")}`;
-  const { element, body } = panel(title, view.windowed ? "" : "wide", ...tools);
+  const { element, body } = panel(title, "", ...tools);
   return { element, refresh: draw };
 }
 
@@ -166,8 +169,8 @@ function funnelPart(view) {
     fill(body, [scope, group, rows], () => (shown.length === 0 ? empty("Nobody has entered the funnel yet.") : steps(view, shown)));
   };
   const tools = [h("span", { class: "grow" }), groups];
-  if (view.windowed) tools.push(choice([["latest", "latest window"], ["all", "all windows"]], scope, (chosen) => { scope = chosen; draw(last); }));
-  const { element, body } = panel("Funnel", view.windowed ? "wide" : "wide", ...tools);
+  if (view.windowed) tools.push(choice([["latest", "latest"], ["all", "all"]], scope, (chosen) => { scope = chosen; draw(last); }));
+  const { element, body } = panel("Funnel", "", ...tools);
   return { element, refresh: draw };
 }
 
@@ -190,12 +193,12 @@ function steps(view, rows) {
 }
 
 function listsPart(view) {
-  const { element, body } = panel("Lists", view.groups.length ? "" : "full");
+  const { element, body } = panel("Lists", "");
   return {
     element,
     async refresh() {
       const rows = await sql(choose.lists(view));
-      fill(body, rows, () => (rows.length ? h("div", { class: "grid" }, view.lists.map((column) => ranking(column, rows[0]))) : empty("No lists yet.")));
+      fill(body, rows, () => (rows.length ? h("div", { class: "lists" }, rows.map((row) => view.lists.map((column) => ranking(column, row)))) : empty("No lists yet.")));
     },
   };
 }
@@ -207,6 +210,6 @@ function ranking(column, row) {
   const top = Math.max(...pairs.map(([, count]) => count ?? 0), 1);
   const list = h("ul", { class: "bars" }, pairs.map(([name, count]) =>
     h("li", { share: count === null ? 0 : count / top }, h("span", { class: "label" }, String(name)), h("span", { class: "amount" }, count === null ? "" : number(count)))));
-  return h("div", { class: "panel" }, h("h3", {}, words(column.name), row.g ? h("span", { class: "muted" }, ` · ${row.g}`) : null),
+  return h("div", {}, h("h3", {}, words(column.name), row.g ? h("span", { class: "muted" }, ` · ${row.g}`) : null),
     pairs.length ? list : empty("empty"));
 }
