@@ -133,6 +133,12 @@ impl EmbeddedLog {
         self.closed.load(Ordering::Acquire)
     }
 
+    /// Waits until the log is closed for ingesters, at most for `timeout`.
+    pub fn wait_for_close(&self, timeout: Duration) {
+        let sleep = lock(&self.sleep);
+        drop(self.wake.wait_timeout_while(sleep, timeout, |()| !self.is_closed()));
+    }
+
     /// Wakes everybody who waits, because a flag beside the log changed.
     pub fn nudge(&self) {
         self.announce();

@@ -47,7 +47,7 @@ fn run(log: &SharedLog) {
                 return;
             }
             let pause = limits::FSYNC_EVERY.max(started.elapsed() * limits::FSYNC_PAUSE_FACTOR);
-            thread::sleep(pause);
+            log.wait_for_close(pause);
         } else {
             log.wait(seen, Duration::from_secs(1));
         }
