@@ -22,6 +22,8 @@ enum Command {
     Validate(cli::validate::Args),
     /// Show what a manifest makes the machine do.
     Plan(cli::plan::Args),
+    /// Ask a running pipeline, or a data directory, for rows.
+    Query(cli::query::Args),
     /// Write the manifest's synthetic events.
     Generate(cli::generate::Args),
 }
@@ -31,6 +33,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(args),
         Command::Validate(args) => cli::validate::run(args),
         Command::Plan(args) => cli::plan::run(args),
+        Command::Query(args) => cli::query::run(args),
         Command::Generate(args) => cli::generate::run(args),
     };
     result.unwrap_or_else(|error| cli::report(&error))

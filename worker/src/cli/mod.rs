@@ -6,6 +6,7 @@ pub mod generate;
 pub mod manifest;
 pub mod plan;
 pub mod run;
+pub mod query;
 pub mod validate;
 
 use std::process::ExitCode;

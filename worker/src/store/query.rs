@@ -47,7 +47,9 @@ impl TableQuery {
             None if info.window.is_some() => format!("{} DESC, _key", window_order(info)),
             None => "_key".into(),
         };
-        sql += &format!(" ORDER BY {order} LIMIT {} OFFSET {}", self.limit.saturating_add(1), self.offset);
+        // SQLite counts to 2^63.
+        let most = |rows: u64| rows.min(i64::MAX as u64);
+        sql += &format!(" ORDER BY {order} LIMIT {} OFFSET {}", most(self.limit.saturating_add(1)), most(self.offset));
         Ok(Statement { sql, filter_at })
     }
 }

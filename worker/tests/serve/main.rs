@@ -4,6 +4,9 @@
 
 mod fixture;
 mod server;
+mod webdriver;
 
 mod api;
+mod browser;
+mod query;
 mod store;
