@@ -8,7 +8,7 @@ use std::{
 use crate::{
     expression::ExpressionProblem,
     limits::{FOUND_BYTES_MAX, PROBLEMS_MAX},
-    yaml::{Node, Position, Value},
+    yaml::{Node, Position, TextPlace, Value},
 };
 
 /// One mistake in a manifest.
@@ -104,7 +104,7 @@ pub(crate) struct Report {
 #[derive(Debug)]
 struct Place {
     at: Position,
-    text_at: Option<Position>,
+    text_at: Option<TextPlace>,
     found: String,
 }
 
@@ -115,7 +115,7 @@ impl Report {
             Value::List(_) | Value::Map(_) => String::new(),
             _ => node.describe(),
         };
-        self.places.insert(path.to_owned(), Place { at, text_at: node.text_at, found });
+        self.places.insert(path.to_owned(), Place { at, text_at: node.text_at.clone(), found });
         match &node.value {
             Value::Map(entries) => {
                 for entry in entries {
@@ -183,7 +183,7 @@ impl Report {
         }
     }
 
-    /// Adds the problems of an expression; they point into its text where that stands on one line as it is.
+    /// Adds the problems of an expression; they point into its text where that stands as it is.
     pub fn expression(&mut self, path: &str, problems: Vec<ExpressionProblem>) {
         for found in problems {
             let mut problem = self.problem(path, found.message);
@@ -192,8 +192,8 @@ impl Report {
             if !found.found.is_empty() {
                 problem.found = found.found;
             }
-            if let Some((Place { text_at: Some(start), .. }, true)) = self.place(path) {
-                problem = problem.placed(Position { line: start.line, column: start.column + found.offset });
+            if let Some((Place { text_at: Some(text_at), .. }, true)) = self.place(path) {
+                problem = problem.placed(text_at.of(found.offset));
             }
             self.push(problem);
         }
@@ -247,7 +247,15 @@ pub(crate) fn quote(text: &str) -> String {
         end -= 1;
     }
     let cut = if end < text.len() { "…" } else { "" };
-    format!("\"{}{cut}\"", text[..end].escape_debug())
+    let mut quoted = String::new();
+    for letter in text[..end].chars() {
+        match letter {
+            '"' => quoted.push_str("\\\""),
+            letter if letter.is_control() => quoted.extend(letter.escape_debug()),
+            letter => quoted.push(letter),
+        }
+    }
+    format!("\"{quoted}{cut}\"")
 }
 
 /// Returns the word nearest to `word`, if it is near enough to be what was meant.

@@ -34,6 +34,9 @@ fn tidy(schema: &mut JSONSchemaProps) {
     if schema.type_.as_deref() == Some("string") && schema.max_length.is_none() && schema.enum_.is_none() {
         schema.max_length = Some(4096);
     }
+    if schema.additional_properties.is_some() && schema.max_properties.is_none() {
+        schema.max_properties = Some(256);
+    }
 }
 
 fn each_schema(schema: &mut JSONSchemaProps, visit: &mut impl FnMut(&mut JSONSchemaProps)) {

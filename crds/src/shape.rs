@@ -206,8 +206,9 @@ fn string(schema: &JSONSchemaProps, text: &str) -> Option<Problem> {
     if let Some(most) = schema.max_length.filter(|most| length > *most) {
         return Some(problem(format!("must have at most {most} characters, and has {length}")));
     }
-    if schema.min_length.is_some_and(|least| length < least) {
-        return Some(problem("must not be empty".into()));
+    if let Some(least) = schema.min_length.filter(|least| length < *least) {
+        let few = format!("must have at least {least} characters, and has {length}");
+        return Some(problem(if least == 1 { "must not be empty".into() } else { few }));
     }
     let refused = |accepted: String| Some(problem("is malformed".into()).accepts(accepted));
     match schema.pattern.as_deref() {

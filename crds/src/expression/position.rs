@@ -42,12 +42,14 @@ pub(super) fn of_error(text: &str, error: &ParserError) -> ExpressionProblem {
         Some((words, place)) => (words, location(place)),
         None => (message, None),
     };
+    let end = u32::try_from(text.trim_end().chars().count()).unwrap_or(0);
+    let otherwise = if words.ends_with("EOF") { end } else { 0 };
     let words = words.strip_prefix("sql parser error: ").unwrap_or(words);
     let words = words.replace("Expected: an expression", "an expression is expected").replace("EOF", "the end");
     let mut chars = words.chars();
     let first = chars.next().map(|first| first.to_lowercase().collect::<String>()).unwrap_or_default();
     ExpressionProblem {
-        offset: at.map_or(0, |at| offset(text, at)),
+        offset: at.map_or(otherwise, |at| offset(text, at)),
         message: format!("not an expression: {first}{}", chars.as_str()),
         ..ExpressionProblem::default()
     }

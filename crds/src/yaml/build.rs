@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use granit_parser::{Event, Marker, Parser, ScalarStyle, Span, StructureStyle, Tag};
 
-use super::{Entry, Node, Notes, Position, Value, YamlProblem};
+use super::{Entry, Node, Notes, Position, TextPlace, Value, YamlProblem};
 use crate::limits::{YAML_DEPTH_MAX, YAML_NODES_MAX};
 
 /// Reads all documents of `text`; empty ones are left out. Keys that stand twice are told in `notes`, and the first one
@@ -155,17 +155,30 @@ impl Builder<'_> {
         let plain = style == ScalarStyle::Plain;
         let is_text = tag.and_then(Tag::core_suffix) == Some("str");
         let value = if plain && !is_text { resolve(text) } else { Value::String(text.to_owned()) };
-        // The scalar's own text, when nothing in it is escaped or folded.
-        let verbatim = span.slice(self.text).and_then(|slice| slice.find(text).map(|skip| (slice, skip)));
-        let text_at = match (verbatim, style) {
-            (Some((_, skip)), ScalarStyle::Plain | ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted)
-                if skip <= 1 && !text.contains('\n') =>
-            {
-                Some(Position { line: at.line, column: at.column + skip as u32 })
-            }
-            _ => None,
-        };
+        let text_at = span.slice(self.text).and_then(|slice| text_place(slice, text, style, at));
         Node { at, text_at, plain, value }
+    }
+}
+
+/// Where the characters of `text` stand, which `slice` of the file writes in this style.
+fn text_place(slice: &str, text: &str, style: ScalarStyle, at: Position) -> Option<TextPlace> {
+    let place =
+        |skip: u32, doubled, lines| Some(TextPlace { at: Position { column: at.column + skip, ..at }, doubled, lines });
+    let numbered = || (0_u32..).zip(text.chars());
+    let those = |wanted: &[char]| numbered().filter(|(_, letter)| wanted.contains(letter)).map(|(at, _)| at).collect();
+    match style {
+        ScalarStyle::Literal => {
+            let ends = numbered().filter(|(_, letter)| *letter == '\n').map(|(at, _)| at + 1);
+            place(0, Vec::new(), ends.collect())
+        }
+        _ if text.contains('\n') || slice.contains('\n') => None,
+        ScalarStyle::Plain if slice.starts_with(text) => place(0, Vec::new(), Vec::new()),
+        ScalarStyle::SingleQuoted => place(1, those(&['\'']), Vec::new()),
+        ScalarStyle::DoubleQuoted => {
+            let written = text.replace('\\', "\\\\").replace('"', "\\\"");
+            slice[1..].starts_with(&written).then(|| place(1, those(&['"', '\\']), Vec::new()))?
+        }
+        _ => None,
     }
 }
 

@@ -19,13 +19,36 @@ pub struct Position {
     pub column: u32,
 }
 
+/// Where the characters of a scalar stand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TextPlace {
+    /// The first character.
+    pub at: Position,
+    /// Characters that are written as two, ascending.
+    pub doubled: Vec<u32>,
+    /// First characters of the lines behind the first, which begin in the same column.
+    pub lines: Vec<u32>,
+}
+
+impl TextPlace {
+    /// Where a character of the scalar stands.
+    #[must_use]
+    pub fn of(&self, character: u32) -> Position {
+        let line = self.lines.partition_point(|start| *start <= character);
+        let start = if line == 0 { 0 } else { self.lines[line - 1] };
+        let doubled = self.doubled.partition_point(|place| *place < character);
+        let more = |count: usize| u32::try_from(count).unwrap_or(0);
+        Position { line: self.at.line + more(line), column: self.at.column + (character - start) + more(doubled) }
+    }
+}
+
 /// A node with its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Node {
     /// Where it begins.
     pub at: Position,
-    /// Where the first character of a scalar stands, if the rest of its text follows as it is on the same line.
-    pub text_at: Option<Position>,
+    /// Where the characters of a scalar stand, unless it is folded or escaped beyond quotes.
+    pub text_at: Option<TextPlace>,
     /// Whether it is a plain scalar, without quotes.
     pub plain: bool,
     /// The value.

@@ -8,14 +8,29 @@ use super::{Entry, Node, Notes, Position, Value, parse};
 /// A sentence where the path leads into something that is not there.
 pub fn set(document: &mut Node, path: &str, value: &str) -> Result<(), String> {
     let path = path.strip_prefix("spec.").unwrap_or(path);
-    let mut keys = vec!["spec"];
-    keys.extend(path.split('.'));
+    let keys = keys(path);
     if keys.iter().any(|key| key.is_empty()) {
         return Err(format!("{path} has an empty part between two dots"));
     }
     let place = descend(document, &keys, path)?;
     *place = parse_value(value);
     Ok(())
+}
+
+/// The keys between the dots; a key that holds dots itself stands in double quotes.
+fn keys(path: &str) -> Vec<String> {
+    let mut keys = vec!["spec".to_owned()];
+    let mut key = String::new();
+    let mut quoted = false;
+    for letter in path.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            '.' if !quoted => keys.push(std::mem::take(&mut key)),
+            letter => key.push(letter),
+        }
+    }
+    keys.push(key);
+    keys
 }
 
 fn parse_value(text: &str) -> Node {
@@ -45,7 +60,7 @@ fn forget_places(node: &mut Node) {
     }
 }
 
-fn descend<'a>(node: &'a mut Node, keys: &[&str], whole: &str) -> Result<&'a mut Node, String> {
+fn descend<'a>(node: &'a mut Node, keys: &[String], whole: &str) -> Result<&'a mut Node, String> {
     let Some((key, rest)) = keys.split_first() else { return Ok(node) };
     if node.value == Value::Null {
         node.value = Value::Map(Vec::new());
@@ -58,7 +73,7 @@ fn descend<'a>(node: &'a mut Node, keys: &[&str], whole: &str) -> Result<&'a mut
                 .rev()
                 .map(|count| (keys[..count].join("."), &keys[count..]))
                 .find(|(joined, _)| entries.iter().any(|entry| entry.key == *joined))
-                .unwrap_or_else(|| ((*key).to_owned(), rest));
+                .unwrap_or_else(|| (key.clone(), rest));
             let found = entries.iter().position(|entry| entry.key == key);
             let index = found.unwrap_or_else(|| {
                 let node = Node::new(Value::Null);
@@ -68,7 +83,7 @@ fn descend<'a>(node: &'a mut Node, keys: &[&str], whole: &str) -> Result<&'a mut
             descend(&mut entries[index].node, rest, whole)
         }
         Value::List(items) => {
-            let named = |item: &Node| item.get("name").and_then(Node::as_str) == Some(key);
+            let named = |item: &Node| item.get("name").and_then(Node::as_str) == Some(key.as_str());
             let names = || items.iter().filter_map(|item| item.get("name")?.as_str()).collect::<Vec<_>>().join(", ");
             let index = items.iter().position(named).or_else(|| key.parse().ok().filter(|index| *index < items.len()));
             match index {
