@@ -32,6 +32,7 @@ pub mod ports;
 pub mod log;
 pub mod checkpoint;
 pub mod driver;
+pub mod dead_letters;
 pub mod serve;
 pub mod store;
 

@@ -58,3 +58,15 @@ pub const CHECKPOINT_QUEUE: usize = 2;
 
 /// Bytes of results that the store and each sink take at a time.
 pub const RESULTS_READ_BYTES: usize = 4 << 20;
+
+/// Dead letters that one replay takes: some seconds of work, and a commit of a few MiB.
+pub const REPLAY_LETTERS_MAX: usize = 10_000;
+
+/// Bytes of letters after which a replay takes no more.
+pub const REPLAY_BYTES_MAX: usize = 64 << 20;
+
+/// Letters that a replay tells about one by one.
+pub const REPLAY_LETTERS_SHOWN: usize = 100;
+
+/// Keys of records, besides declared fields, that repairs may name.
+pub const REPLAY_KEYS_MAX: usize = 256;

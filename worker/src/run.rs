@@ -10,6 +10,7 @@
 mod console;
 mod data_dir;
 mod lookups;
+mod owner;
 mod progress;
 mod pump;
 mod summary;
@@ -37,6 +38,7 @@ use crate::{
 };
 use console::ConsoleSink;
 pub use data_dir::DataDir;
+pub use owner::{Owner, Unowned, visit};
 use progress::Progress;
 use pump::Pump;
 
@@ -183,9 +185,10 @@ impl Pipeline {
         for (ingester, address) in ingesters.addresses() {
             eprintln!("ingester {ingester}: http://{address}");
         }
-        let live = server::RunningPipeline::new(Arc::clone(&shared), &plan);
+        let live = server::RunningPipeline::new(Arc::clone(&shared), Arc::clone(&reader))?;
         let server =
             server::Server::start(listener, &plan, spec, Arc::clone(&reader), changes, live, ingesters.router())?;
+        data_dir.publish(server.address)?;
         eprintln!("dashboard: http://{}", server.address);
         let started = Instant::now();
         let server = Some(server);

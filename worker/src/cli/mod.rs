@@ -2,8 +2,10 @@
 //!
 //! Exit codes: 0 done, 1 the world failed (disk, port, network), 2 the user's mistake (manifest, arguments).
 
+pub mod dead_letters;
 pub mod generate;
 pub mod manifest;
+pub mod place;
 pub mod plan;
 pub mod run;
 pub mod query;

@@ -1,6 +1,6 @@
 //! `clickstream query`: rows of a table, or any SQL, from a running pipeline or a data directory.
 
-mod render;
+pub(super) mod render;
 mod source;
 
 use std::{

@@ -2,12 +2,15 @@
 
 use std::{
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anyhow::Context;
-use crds::{Checked, spec::PipelineSpec};
+use crds::{Checked, Manifest, spec::PipelineSpec};
+use engine::plan::Plan;
+use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Tokens;
@@ -16,6 +19,12 @@ use crate::{
     driver::Layout,
     log::{EmbeddedLog, Fsync, SharedLog},
 };
+
+/// The manifest that filled the directory, overrides and defaults written out: for whoever looks into it later.
+pub(super) const MANIFEST: &str = "manifest.json";
+
+/// Where the process that has the directory answers.
+pub(super) const ADDRESS: &str = "address";
 
 /// An open data directory.
 pub struct DataDir {
@@ -52,11 +61,20 @@ impl DataDir {
             .with_context(|| format!("failed to make the data directory {place}; choose another with --data-dir"))?;
         let specs = Layout::specs(&checked.plan);
         let log = Arc::new(EmbeddedLog::open(&path.join("log"), &specs, fsync)?);
-        let fingerprint = xxh3_64(format!("{:?}", checked.plan).as_bytes());
+        let fingerprint = fingerprint(&checked.plan);
         claim(&log, &path, &checked.manifest.name, fingerprint)?;
+        write_manifest(&path, checked)?;
         let generation = next_generation(&log)?;
         let hash_key = secret(&log, "hash-key")?;
         Ok(Self { path, log, fingerprint, generation, hash_key, temporary })
+    }
+
+    /// Writes down where this process answers.
+    ///
+    /// # Errors
+    /// Where the directory cannot be written.
+    pub fn publish(&self, address: SocketAddr) -> anyhow::Result<()> {
+        write_whole(&self.path.join(ADDRESS), format!("http://{address}\n").as_bytes())
     }
 
     /// Says where everything is kept.
@@ -81,9 +99,55 @@ impl DataDir {
     }
 }
 
+/// Hash of a plan: checkpoints and messages belong to it.
+pub(super) fn fingerprint(plan: &Plan) -> u64 {
+    xxh3_64(format!("{plan:?}").as_bytes())
+}
+
+/// What the log remembers of whose it is.
+pub(super) fn owner(pipeline: &str, fingerprint: u64) -> String {
+    format!("{pipeline}\n{fingerprint:016x}")
+}
+
+/// A manifest as JSON, which is YAML too.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Written<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: Named<'a>,
+    spec: &'a PipelineSpec,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: &'a str,
+}
+
+fn manifest_text(manifest: &Manifest) -> anyhow::Result<String> {
+    let whole = Written {
+        api_version: "clickstream.dev/v1alpha1",
+        kind: "ClickstreamPipeline",
+        metadata: Named { name: &manifest.name },
+        spec: &manifest.spec,
+    };
+    serde_json::to_string_pretty(&whole).context("failed to write the manifest down")
+}
+
+fn write_manifest(path: &Path, checked: &Checked) -> anyhow::Result<()> {
+    write_whole(&path.join(MANIFEST), manifest_text(&checked.manifest)?.as_bytes())
+}
+
+/// Replaces a small file: a reader sees the old one or the new one.
+fn write_whole(file: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let beside = file.with_extension("new");
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, file));
+    written.with_context(|| format!("failed to write {}", file.display()))
+}
+
 /// Makes sure that the directory is this pipeline's, with this plan.
 fn claim(log: &EmbeddedLog, path: &Path, pipeline: &str, fingerprint: u64) -> anyhow::Result<()> {
-    let owner = format!("{pipeline}\n{fingerprint:016x}");
+    let owner = owner(pipeline, fingerprint);
     let Some(found) = log.remembered("owner")? else {
         return Ok(log.remember("owner", owner.as_bytes())?);
     };
@@ -122,4 +186,29 @@ fn secret(log: &EmbeddedLog, name: &str) -> anyhow::Result<[u8; 32]> {
     std::io::Read::read_exact(&mut source, &mut made).context("no random numbers")?;
     log.remember(name, &made)?;
     Ok(made)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is written down must mean the same plan, or the directory could not be opened without the manifest.
+    #[test]
+    fn a_manifest_that_is_written_down_says_the_same() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        let mut count = 0;
+        for entry in fs::read_dir(examples).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ending| ending != "yaml") {
+                continue;
+            }
+            let checked = crds::check(&fs::read_to_string(&path).unwrap(), &[]).unwrap();
+            let text = manifest_text(&checked.manifest).unwrap();
+            let again = crds::check(&text, &[]).unwrap_or_else(|problems| panic!("{}: {problems:#?}", path.display()));
+            assert_eq!(again.plan, checked.plan, "{}", path.display());
+            assert_eq!(fingerprint(&again.plan), fingerprint(&checked.plan));
+            count += 1;
+        }
+        assert!(count >= 5, "{count} examples");
+    }
 }

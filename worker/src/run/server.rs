@@ -10,19 +10,19 @@ use std::{
 
 use anyhow::Context;
 use crds::spec::PipelineSpec;
-use engine::{batch::RawBatch, plan::Plan};
-use serde_json::Value;
+use engine::plan::Plan;
 use tokio::sync::oneshot;
 
 use crate::{
     clock,
+    dead_letters::{
+        self, DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, ReplayReport,
+        ReplayRequest,
+    },
     driver::Shared,
     ingest::IngestProgress,
-    ports::{Log, PROCESS},
-    serve::{
-        self, DeadLetterPage, DeadLetterQuery, DeadLetterView, IngestStatus, Live, PartitionStatus, PipelineInfo,
-        ReasonCount, ServeState, State, Status,
-    },
+    ports::{Log, LogError, PROCESS},
+    serve::{self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, State, Status},
     store::{Changes, Reader},
 };
 
@@ -96,6 +96,8 @@ impl Server {
 /// What the server may ask the pipeline.
 pub(super) struct RunningPipeline {
     shared: Arc<Shared>,
+    reader: Arc<Reader>,
+    dead_letters: DeadLetters,
     topics: Vec<(String, u32)>,
     started_at: String,
     /// Written by the run's loop, read by requests.
@@ -110,14 +112,17 @@ struct Rate {
 }
 
 impl RunningPipeline {
-    pub(super) fn new(shared: Arc<Shared>, plan: &Plan) -> Arc<Self> {
-        Arc::new(Self {
+    pub(super) fn new(shared: Arc<Shared>, reader: Arc<Reader>) -> Result<Arc<Self>, LogError> {
+        let plan = Arc::clone(&shared.plan);
+        Ok(Arc::new(Self {
+            dead_letters: DeadLetters::new(Arc::clone(&shared.log), Arc::clone(&plan))?,
             shared,
+            reader,
             topics: plan.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect(),
             started_at: engine::time::rfc3339(clock::now()),
             ingest: Mutex::default(),
             rate: Mutex::new(Rate { at: Instant::now(), events: 0, per_second: 0.0 }),
-        })
+        }))
     }
 
     /// Hears how far the ingesters are.
@@ -169,50 +174,20 @@ impl Live for RunningPipeline {
     }
 
     fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Box<dyn Error + Send + Sync>> {
-        let at = self.shared.layout.dead_letters();
-        let end = self.shared.log.offsets(at).end;
-        let mut batch = RawBatch::default();
-        let mut next = end.saturating_sub(LETTERS_MAX).max(self.shared.log.offsets(at).start);
-        let mut letters = Vec::new();
-        let mut counts: std::collections::BTreeMap<(String, String), u64> = std::collections::BTreeMap::new();
-        while next < end {
-            batch.clear();
-            self.shared.log.read(at, next..end, crate::limits::RESULTS_READ_BYTES, &mut batch)?;
-            let Some(last) = batch.records.last() else { break };
-            next = last.offset + 1;
-            for record in &batch.records {
-                let letter = view(record.offset, &serde_json::from_slice(batch.payload(record))?);
-                *counts.entry((letter.stream.clone(), letter.reason.clone())).or_default() += 1;
-                let wanted = query.stream.as_ref().is_none_or(|stream| *stream == letter.stream)
-                    && query.reason.as_ref().is_none_or(|reason| *reason == letter.reason);
-                if wanted {
-                    letters.push(letter);
-                }
-            }
-        }
-        letters.reverse();
-        letters.truncate(query.limit);
-        let reasons = counts.into_iter().map(|((stream, reason), count)| ReasonCount { stream, reason, count });
-        Ok(DeadLetterPage { reasons: reasons.collect(), letters })
+        Ok(self.dead_letters.list(query, LETTERS_MAX)?)
+    }
+
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetterDetail>, DeadLetterError> {
+        self.dead_letters.get(id)
+    }
+
+    fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError> {
+        // Tables that cannot be read now only leave the report without what comes too late.
+        let marks = dead_letters::watermarks(&self.reader).unwrap_or_default();
+        self.dead_letters.replay(request, &marks)
     }
 
     fn ready(&self) -> Result<(), String> {
         if self.shared.has_failed() { Err("processing has stopped; see the log".into()) } else { Ok(()) }
-    }
-}
-
-fn view(id: u64, letter: &Value) -> DeadLetterView {
-    let text = |name: &str| letter[name].as_str().unwrap_or_default().to_owned();
-    DeadLetterView {
-        id: id.to_string(),
-        stream: text("stream"),
-        table: letter["table"].as_str().map(str::to_owned),
-        source: format!("{}/{}", text("topic"), letter["partition"]),
-        offset: letter["offset"].as_u64().unwrap_or_default(),
-        arrival: text("arrival"),
-        reason: text("reason"),
-        detail: text("detail"),
-        text: letter["text"].as_str().or_else(|| letter["base64"].as_str()).unwrap_or_default().to_owned(),
-        truncated: letter["truncated"].as_bool().unwrap_or(false),
     }
 }

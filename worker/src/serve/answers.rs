@@ -1,4 +1,4 @@
-//! Accounts and state: ledger, alerts, status, dead letters, what the page is about, metrics, health.
+//! Accounts and state: ledger, alerts, status, what the page is about, metrics, health.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use prometheus::{Encoder, TextEncoder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{Shared, limits, live::DeadLetterQuery, problem::Problem, queries};
+use super::{Shared, limits, problem::Problem, queries};
 use crate::store::{Bounds, Format, QueryError, Reader};
 
 /// Rows of a statement of ours.
@@ -143,30 +143,6 @@ pub async fn dashboard(State(shared): State<Arc<Shared>>) -> Result<Json<Value>,
     answer["program"] = env!("CARGO_PKG_VERSION").into();
     answer["tables"] = serde_json::to_value(tables).map_err(|error| Problem::ours(&error))?;
     Ok(Json(answer))
-}
-
-/// Parameters of dead letters.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeadLetterParameters {
-    stream: Option<String>,
-    reason: Option<String>,
-    limit: Option<usize>,
-}
-
-/// `GET /api/v1/dead-letters`: the newest first.
-pub async fn dead_letters(
-    State(shared): State<Arc<Shared>>,
-    parameters: Result<Query<DeadLetterParameters>, QueryRejection>,
-) -> Result<Response, Problem> {
-    let Query(parameters) = parameters.map_err(|refused| Problem::bad(refused.body_text()))?;
-    let DeadLetterParameters { stream, reason, limit } = parameters;
-    let limit = limit.unwrap_or(limits::DEAD_LETTERS_DEFAULT).min(limits::DEAD_LETTERS_MAX);
-    let live = shared.state.live.clone();
-    let query = DeadLetterQuery { stream, reason, limit };
-    let page = tokio::task::spawn_blocking(move || live.dead_letters(&query)).await;
-    let page = page.map_err(|died| Problem::ours(&died))?.map_err(|error| Problem::ours(&*error))?;
-    Ok(Json(page).into_response())
 }
 
 /// `GET /metrics`, in Prometheus' text format.

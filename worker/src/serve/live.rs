@@ -4,6 +4,10 @@ use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letters::{
+    DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, ReplayReport, ReplayRequest,
+};
+
 /// The running pipeline. Calls are short: they read counters and a few records of the log.
 ///
 /// Two stand behind it: the runtime, and the fixture of the tests.
@@ -16,6 +20,18 @@ pub trait Live: Send + Sync {
     /// # Errors
     /// When the log cannot be read.
     fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Box<dyn Error + Send + Sync>>;
+
+    /// One of them, with all its bytes. Called from a blocking thread.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetterDetail>, DeadLetterError>;
+
+    /// Sends repaired dead letters through the pipeline again. Called from a blocking thread.
+    ///
+    /// # Errors
+    /// When the request is wrong, or the log failed and nothing was written.
+    fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError>;
 
     /// Whether questions get sensible answers yet.
     ///
@@ -99,60 +115,4 @@ pub struct SinkStatus {
     pub lag: u64,
     /// Why it does not get on, if it does not.
     pub problem: Option<String>,
-}
-
-/// Which dead letters are wanted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadLetterQuery {
-    /// Only of this stream.
-    pub stream: Option<String>,
-    /// Only with this reason.
-    pub reason: Option<String>,
-    /// At most so many.
-    pub limit: usize,
-}
-
-/// Dead letters, and how many there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterPage {
-    /// How many there are by stream and reason, before the query's filters.
-    pub reasons: Vec<ReasonCount>,
-    /// The newest that were asked for, newest first.
-    pub letters: Vec<DeadLetterView>,
-}
-
-/// How many dead letters share a reason.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ReasonCount {
-    /// The stream that refused them.
-    pub stream: String,
-    /// Why.
-    pub reason: String,
-    /// How many.
-    pub count: u64,
-}
-
-/// A dead letter as people see it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DeadLetterView {
-    /// What `clickstream dead-letters show` calls it.
-    pub id: String,
-    /// The stream that refused it.
-    pub stream: String,
-    /// The table for which it was late, if it was.
-    pub table: Option<String>,
-    /// Where the raw record lies: `topic/partition`.
-    pub source: String,
-    /// Its offset there.
-    pub offset: u64,
-    /// When it arrived, in RFC 3339.
-    pub arrival: String,
-    /// Why it was refused, as a word.
-    pub reason: String,
-    /// What was found.
-    pub detail: String,
-    /// The bytes as text; what is not UTF-8 is replaced.
-    pub text: String,
-    /// Whether the text was cut.
-    pub truncated: bool,
 }

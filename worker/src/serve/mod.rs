@@ -1,4 +1,5 @@
-//! HTTP: the query API, server-sent events, metrics, and the page. It reads; nothing here changes a pipeline.
+//! HTTP: the query API, server-sent events, metrics, and the page. It reads; the one thing that it may ask of a pipeline
+//! is to take repaired dead letters.
 //!
 //! ```text
 //!  listener ─► connection (bounded, header time-out) ─► time-out, headers ─► route ─┬─► Reader (blocking threads, few at once)
@@ -7,13 +8,15 @@
 //! ```
 //!
 //! Invariants: every answer under `/api` is JSON unless another format was asked for, errors too; no request waits
-//! without a bound; the page and the API send no cookie, allow no other origin and name no other host.
+//! without a bound; the page and the API send no cookie, allow no other origin and name no other host; what changes
+//! something takes JSON only, so that no other site's page can send it without being asked first.
 //!
 //! What is absent and why: TLS and accounts (the ingress in a cluster, the loopback address on a laptop).
 
 mod answers;
 mod assets;
 pub(crate) mod connections;
+mod dead_letters;
 mod events;
 pub mod limits;
 mod live;
@@ -31,13 +34,11 @@ use tokio::{
 };
 
 pub use self::{
-    live::{
-        DeadLetterPage, DeadLetterQuery, DeadLetterView, IngestStatus, Live, PartitionStatus, ReasonCount, SinkStatus,
-        State, Status,
-    },
+    live::{IngestStatus, Live, PartitionStatus, SinkStatus, State, Status},
     pipeline::{AlertInfo, PipelineInfo, QualityInfo, StreamInfo},
     routes::{OPENAPI, paths},
 };
+pub use crate::dead_letters::{DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount};
 use crate::store::{Changes, Reader};
 
 /// What is served.

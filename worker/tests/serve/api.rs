@@ -78,6 +78,10 @@ fn mistakes_get_an_answer_that_helps() {
     check(server.get("/api/v1/nothing"), 404, "nothing at /api/v1/nothing");
     check(server.get("/api/v1/sql"), 405, "does not answer this method");
     check(server.get("/api/v1/dead-letters?stream=broken"), 500, "the log says what");
+    check(server.get("/api/v1/dead-letters/2"), 404, "no dead letter 2");
+    check(server.post("/api/v1/dead-letters/replay", "application/json", "{}"), 400, "say how");
+    check(server.post("/api/v1/dead-letters/replay", "application/json", "{\"sets\": []}"), 422, "sets");
+    check(server.post("/api/v1/dead-letters/replay", "text/plain", "{}"), 415, "application/json");
     let long = "x".repeat(500_000);
     assert_eq!(server.post("/api/v1/sql", "text/plain", &long).status, 413);
     check(server.post("/api/v1/sql", "text/plain", &long[..70_000]), 400, "longer than 64 kB");
@@ -138,10 +142,15 @@ fn the_description_tells_the_truth() {
     paths.sort_unstable();
     assert_eq!(described.keys().collect::<Vec<_>>(), paths, "serde_json sorts keys");
     for (path, methods) in described {
-        let path = path.replace("{name}", "category_sales");
+        let path = path.replace("{name}", "category_sales").replace("{id}", "1");
         let answers = &methods.as_object().unwrap().values().next().unwrap()["responses"]["200"]["content"];
         let (status, ty) = if methods["post"].is_object() {
-            let answer = server.post(&path, "text/plain", "select 1");
+            let taken = methods["post"]["requestBody"]["content"].as_object().unwrap();
+            let (ty, body) = match taken.contains_key("text/plain") {
+                true => ("text/plain", "select 1"),
+                false => ("application/json", r#"{"all": true, "set": ["amount=0"]}"#),
+            };
+            let answer = server.post(&path, ty, body);
             (answer.status, answer.header("content-type").unwrap().to_owned())
         } else if path.ends_with("changes") {
             let head = listen(&server, &path).0;

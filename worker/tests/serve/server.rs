@@ -10,9 +10,13 @@ use std::{
 use serde_json::Value as Json;
 use tokio::{net::TcpListener, sync::oneshot};
 use worker::{
+    dead_letters::{
+        DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount, ReplayReport,
+        ReplayRequest,
+    },
     serve::{
-        AlertInfo, DeadLetterPage, DeadLetterQuery, DeadLetterView, IngestStatus, Live, PartitionStatus, PipelineInfo,
-        ReasonCount, ServeState, SinkStatus, State, Status, StreamInfo, serve,
+        AlertInfo, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status,
+        StreamInfo, serve,
     },
     store::{Reader, TableStore},
 };
@@ -159,6 +163,7 @@ impl Live for Pipeline {
             detail: detail.into(),
             text: r#"{"transaction_id":"7","category":"<b>Toys</b>","amount":-3}"#.into(),
             truncated: false,
+            replayed: false,
         };
         let letters = vec![
             letter(812, "amount-is-positive", "amount > 0 is false: amount is -3"),
@@ -167,6 +172,18 @@ impl Live for Pipeline {
         let wanted = |it: &DeadLetterView| query.reason.as_deref().is_none_or(|reason| it.reason == reason);
         let letters = letters.into_iter().filter(wanted).take(query.limit).collect();
         Ok(DeadLetterPage { reasons: vec![reason("amount-is-positive", 31), reason("wrong-type", 4)], letters })
+    }
+
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetterDetail>, DeadLetterError> {
+        let view = DeadLetterView { id: id.to_string(), stream: "sales".into(), ..DeadLetterView::default() };
+        Ok((id < 2).then(|| DeadLetterDetail::new(view, b"{\"amount\":\xff}")))
+    }
+
+    fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError> {
+        match request.set.first() {
+            Some(_) => Ok(ReplayReport { dry_run: request.dry_run, repaired: 1, ..ReplayReport::default() }),
+            None => Err(DeadLetterError::Mistake("say how".into())),
+        }
     }
 
     fn ready(&self) -> Result<(), String> {

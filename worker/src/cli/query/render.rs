@@ -78,7 +78,7 @@ fn cell(literal: &str) -> String {
 }
 
 /// Control characters by name, so that a product's name cannot clear the screen.
-fn printable(text: &str) -> String {
+pub fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {
@@ -105,10 +105,10 @@ mod tests {
 {"category":"a\u001b[2Jb","total":null,"final":false,"top":[]}
 "#;
         let expected = "\
-category                        total  final  top
-──────────────  ─────────────────────  ─────  ─────────
-Home            12345678901234567.125  true   [[\"p\",2]]
-a\\u{1b}[2Jb                      null  false  []
+category                     total  final  top
+───────────  ─────────────────────  ─────  ─────────
+Home         12345678901234567.125  true   [[\"p\",2]]
+a\\u{1b}[2Jb                   null  false  []
 ";
         assert_eq!(table(lines), expected);
         assert_eq!(table(b""), "(no rows)\n");

@@ -1,0 +1,151 @@
+//! Where a pipeline is: behind an address, or in a data directory that no process has.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    time::Duration,
+};
+
+use anyhow::{Context, bail};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::Mistake;
+use crate::run::{Owner, Unowned, visit};
+
+/// How long an answer may take.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Largest answer that is read: a replay tells about a hundred records, a page of letters holds a thousand of 64 kB.
+const ANSWER_BYTES_MAX: u64 = 128 << 20;
+
+/// Arguments that say where.
+#[derive(clap::Args, Clone, Debug)]
+pub struct Where {
+    /// The data directory of a pipeline; if a process runs on it, that process is asked.
+    #[arg(long, value_name = "DIR", conflicts_with = "url")]
+    pub data_dir: Option<PathBuf>,
+    /// The pipeline that answers here.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
+    pub url: String,
+}
+
+/// A pipeline.
+pub enum Place {
+    /// A process that answers.
+    Server(Client),
+    /// A directory that is open for us.
+    Directory(Box<Unowned>),
+}
+
+impl Where {
+    /// Finds it.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn find(&self) -> anyhow::Result<Place> {
+        let Some(directory) = &self.data_dir else { return Ok(Place::Server(Client::new(&self.url))) };
+        Ok(match visit(directory)? {
+            Owner::Process(url) => Place::Server(Client::new(&url)),
+            Owner::Nobody(unowned) => Place::Directory(unowned),
+        })
+    }
+}
+
+/// Asks the API of a running pipeline.
+#[derive(Clone)]
+pub struct Client {
+    url: String,
+}
+
+/// An error as the API writes it.
+#[derive(Deserialize)]
+struct Problem {
+    error: String,
+}
+
+impl Client {
+    fn new(url: &str) -> Self {
+        Self { url: url.trim_end_matches('/').to_owned() }
+    }
+
+    /// Asks for JSON.
+    ///
+    /// # Errors
+    /// A [`Mistake`] where the request is refused; else when nobody answers.
+    pub fn get<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+        let mut request = agent(Some(ANSWER_TIME_MAX)).get(format!("{}{path}", self.url));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        self.read(request.call())
+    }
+
+    /// Sends JSON and asks for JSON.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        let body = serde_json::to_vec(body).context("failed to write the request")?;
+        let request = agent(Some(ANSWER_TIME_MAX)).post(format!("{}{path}", self.url));
+        self.read(request.header("content-type", "application/json").send(&body))
+    }
+
+    /// Calls `each` with the data of every server-sent event, until the stream ends or it returns false.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn events(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        mut each: impl FnMut(&str) -> bool,
+    ) -> anyhow::Result<()> {
+        let mut request = agent(None).get(format!("{}{path}", self.url));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        let mut response = request.call().with_context(|| self.nobody())?;
+        if !response.status().is_success() {
+            return self.read(Ok(response));
+        }
+        for line in BufReader::new(response.body_mut().as_reader()).lines() {
+            let line = line.with_context(|| format!("{} stopped answering", self.url))?;
+            if let Some(data) = line.strip_prefix("data:")
+                && !each(data.trim_start())
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn nobody(&self) -> String {
+        format!(
+            "no pipeline answers at {}: start one with `clickstream run`, or read a data directory with --data-dir",
+            self.url
+        )
+    }
+
+    fn read<T: DeserializeOwned>(
+        &self,
+        sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> anyhow::Result<T> {
+        let mut response = sent.with_context(|| self.nobody())?;
+        let status = response.status();
+        let body = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_vec();
+        let body = body.with_context(|| format!("failed to read the answer of {}", self.url))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .with_context(|| format!("{} answers what this version does not understand", self.url));
+        }
+        match serde_json::from_slice::<Problem>(&body) {
+            Ok(problem) if status.is_client_error() => bail!(Mistake(problem.error)),
+            Ok(problem) => bail!("{}: {}", self.url, problem.error),
+            Err(_) => bail!("{} answers with status {status}", self.url),
+        }
+    }
+}
+
+fn agent(timeout: Option<Duration>) -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().new_agent()
+}

@@ -1,0 +1,7 @@
+//! The commands as a person types them, against real pipelines in real directories.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+mod program;
+
+mod dead_letters;
