@@ -33,6 +33,7 @@ pub mod log;
 pub mod checkpoint;
 pub mod driver;
 pub mod dead_letters;
+pub mod tail;
 pub mod serve;
 pub mod store;
 

@@ -70,3 +70,12 @@ pub const REPLAY_LETTERS_SHOWN: usize = 100;
 
 /// Keys of records, besides declared fields, that repairs may name.
 pub const REPLAY_KEYS_MAX: usize = 256;
+
+/// Records of a partition that a follower of a topic gets at a time.
+pub const TAIL_RECORDS_MAX: u64 = 500;
+
+/// Bytes of a partition that a follower of a topic gets at a time.
+pub const TAIL_READ_BYTES: usize = 1 << 20;
+
+/// Bytes of a record that a follower of a topic sees.
+pub const TAIL_EVENT_BYTES: usize = 64 << 10;

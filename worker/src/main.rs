@@ -24,6 +24,8 @@ enum Command {
     Plan(cli::plan::Args),
     /// Ask a running pipeline, or a data directory, for rows.
     Query(cli::query::Args),
+    /// Show events of topics as they pass.
+    Tail(cli::tail::Args),
     /// Look at records that could not be counted, repair them, and count them after all.
     DeadLetters(cli::dead_letters::Args),
     /// Write the manifest's synthetic events.
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         Command::Validate(args) => cli::validate::run(args),
         Command::Plan(args) => cli::plan::run(args),
         Command::Query(args) => cli::query::run(args),
+        Command::Tail(args) => cli::tail::run(args),
         Command::DeadLetters(args) => cli::dead_letters::run(args),
         Command::Generate(args) => cli::generate::run(args),
     };

@@ -9,6 +9,7 @@ pub mod place;
 pub mod plan;
 pub mod run;
 pub mod query;
+pub mod tail;
 pub mod validate;
 
 use std::process::ExitCode;

@@ -169,7 +169,7 @@ impl DeadLetters {
 }
 
 /// A repaired record without the number of its stream.
-fn behind_stream(record: &[u8]) -> &[u8] {
+pub(crate) fn behind_stream(record: &[u8]) -> &[u8] {
     let mut reader = Reader::new(record);
     match reader.u64() {
         Ok(_) => reader.rest(),

@@ -24,6 +24,7 @@ use crate::{
     ports::{Log, LogError, PROCESS},
     serve::{self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, State, Status},
     store::{Changes, Reader},
+    tail::{self, Tail, TailError, TopicInfo},
 };
 
 /// Dead letters that are looked through, from the newest back.
@@ -185,6 +186,14 @@ impl Live for RunningPipeline {
         // Tables that cannot be read now only leave the report without what comes too late.
         let marks = dead_letters::watermarks(&self.reader).unwrap_or_default();
         self.dead_letters.replay(request, &marks)
+    }
+
+    fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
+        tail::topics(&self.shared.log, &self.shared.plan)
+    }
+
+    fn tail(&self, topic: &str, last: u64) -> Result<Tail, TailError> {
+        Tail::new(Arc::clone(&self.shared.log), &self.shared.plan, topic, last)
     }
 
     fn ready(&self) -> Result<(), String> {

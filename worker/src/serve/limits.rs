@@ -37,3 +37,15 @@ pub const ALERTS_MAX: u64 = 10_000;
 
 /// Pause before the next connection is accepted when the process has no file descriptors left.
 pub const OUT_OF_FILES_PAUSE: Duration = Duration::from_millis(100);
+
+/// Clients that follow topics at once: each keeps a thread waiting.
+pub const TAILS_MAX: usize = 16;
+
+/// Records of each partition that a follower may ask for at first, and those it gets unless it says.
+pub const TAIL_LAST_MAX: u64 = 1_000;
+
+/// See [`TAIL_LAST_MAX`].
+pub const TAIL_LAST_DEFAULT: u64 = 10;
+
+/// How long a follower's thread waits before it looks whether the server stops.
+pub const TAIL_WAIT: Duration = Duration::from_millis(500);

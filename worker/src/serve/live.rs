@@ -4,8 +4,10 @@ use std::error::Error;
 
 use serde::{Deserialize, Serialize};
 
-use crate::dead_letters::{
-    DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, ReplayReport, ReplayRequest,
+use crate::{
+    dead_letters::{DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, ReplayReport, ReplayRequest},
+    ports::LogError,
+    tail::{Tail, TailError, TopicInfo},
 };
 
 /// The running pipeline. Calls are short: they read counters and a few records of the log.
@@ -32,6 +34,18 @@ pub trait Live: Send + Sync {
     /// # Errors
     /// When the request is wrong, or the log failed and nothing was written.
     fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError>;
+
+    /// Its topics.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn topics(&self) -> Result<Vec<TopicInfo>, LogError>;
+
+    /// A reader of a topic, from its newest `last` records on.
+    ///
+    /// # Errors
+    /// When there is no such topic, or the log cannot be read.
+    fn tail(&self, topic: &str, last: u64) -> Result<Tail, TailError>;
 
     /// Whether questions get sensible answers yet.
     ///

@@ -24,6 +24,7 @@ mod pipeline;
 mod problem;
 mod queries;
 mod routes;
+mod topics;
 
 use std::{future::Future, io, sync::Arc};
 
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     queries: Semaphore,
     /// One permit for each listener to events.
     listeners: Arc<Semaphore>,
+    /// One permit for each client that follows a topic.
+    tails: Arc<Semaphore>,
     /// True once the server stops; event streams read it and end, for they would keep it waiting for ever.
     stopping: watch::Receiver<bool>,
 }
@@ -81,6 +84,7 @@ pub async fn serve(
         state,
         queries: Semaphore::new(crate::store::limits::QUERIES_AT_ONCE),
         listeners: Arc::new(Semaphore::new(limits::LISTENERS_MAX)),
+        tails: Arc::new(Semaphore::new(limits::TAILS_MAX)),
         stopping,
     };
     let router = routes::router(Arc::new(shared), extra);

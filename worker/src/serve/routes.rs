@@ -15,7 +15,7 @@ use axum::{
 };
 use tokio::time;
 
-use super::{Shared, answers, assets, dead_letters, events, limits, problem::Problem, queries};
+use super::{Shared, answers, assets, dead_letters, events, limits, problem::Problem, queries, topics};
 use crate::store;
 
 /// The API, described: OpenAPI 3.1, kept by hand and compared with the routes by a test.
@@ -35,6 +35,8 @@ fn api() -> Routes {
         ("/api/v1/dead-letters", get(dead_letters::list)),
         ("/api/v1/dead-letters/{id}", get(dead_letters::show)),
         ("/api/v1/dead-letters/replay", post(dead_letters::replay)),
+        ("/api/v1/topics", get(topics::list)),
+        ("/api/v1/topics/{topic}/events", get(topics::events)),
         ("/api/v1/status", get(answers::status)),
         ("/api/v1/dashboard", get(answers::dashboard)),
         ("/api/v1/openapi.json", get(openapi)),

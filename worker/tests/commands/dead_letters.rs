@@ -29,7 +29,7 @@ spec:
   - {name: totals, from: sales, keepFor: 30d, groupBy: [city], select: {sales: count(), revenue: sum(price)}}
 ";
 
-const SALES: &str = r#"{"id":"a","at":"2025-03-01T09:00:01Z","price":10}
+pub const SALES: &str = r#"{"id":"a","at":"2025-03-01T09:00:01Z","price":10}
 {"id":"b","at":"2025-03-01T09:00:02Z","price":"1,50","shop":{"city":"Ulm"}}
 {"id":"c","at":"2025-03-01T09:00:03Z","price":-4}
 {"id":"d","ts":"2025-03-01T09:00:04Z","price":7.25}
@@ -39,7 +39,7 @@ not json at all
 /// `1,50` becomes `1.50`.
 const REPAIR: &str = "price=cast(concat(split_part(raw.price, ',', 1), '.', split_part(raw.price, ',', 2)) as decimal)";
 
-fn shop() -> Shop {
+pub fn shop() -> Shop {
     Shop::new(MANIFEST, &[("sales.jsonl", SALES)])
 }
 

@@ -5,3 +5,4 @@
 mod program;
 
 mod dead_letters;
+mod tail;

@@ -121,6 +121,24 @@ fn status_and_dead_letters_come_from_the_pipeline() {
 }
 
 #[test]
+fn topics_are_listed_and_followed() {
+    let (server, _) = shop(&[]);
+    let topics = server.get("/api/v1/topics").json();
+    assert_eq!(topics["topics"][0], json!({"name": "transactions", "kind": "raw", "partitions": 2, "records": 2}));
+    let (_, mut events) = listen(&server, "/api/v1/topics/transactions/events?last=5");
+    let events = data_of(&mut events, "events");
+    assert_eq!(
+        (&events["events"][0]["partition"], &events["events"][0]["text"]),
+        (&json!(1), &json!("{\"event_type\":\"view\"}"))
+    );
+    assert_eq!(events["events"][1]["base64"], "/w==");
+    let some = server.get("/api/v1/topics/transactions/events?last=1&follow=false").body;
+    assert!(some.contains("base64") && !some.contains("view"), "{some}");
+    assert_eq!(server.get("/api/v1/topics/nope/events").status, 404);
+    assert_eq!(server.get("/api/v1/topics/transactions/events?last=5000").status, 400);
+}
+
+#[test]
 fn answers_forbid_what_the_page_does_not_need() {
     let (server, _) = shop(&[]);
     for path in ["/", "/assets/app.js", "/api/v1/tables", "/nothing"] {
@@ -142,7 +160,7 @@ fn the_description_tells_the_truth() {
     paths.sort_unstable();
     assert_eq!(described.keys().collect::<Vec<_>>(), paths, "serde_json sorts keys");
     for (path, methods) in described {
-        let path = path.replace("{name}", "category_sales").replace("{id}", "1");
+        let path = path.replace("{name}", "category_sales").replace("{id}", "1").replace("{topic}", "transactions");
         let answers = &methods.as_object().unwrap().values().next().unwrap()["responses"]["200"]["content"];
         let (status, ty) = if methods["post"].is_object() {
             let taken = methods["post"]["requestBody"]["content"].as_object().unwrap();
@@ -152,7 +170,7 @@ fn the_description_tells_the_truth() {
             };
             let answer = server.post(&path, ty, body);
             (answer.status, answer.header("content-type").unwrap().to_owned())
-        } else if path.ends_with("changes") {
+        } else if path.ends_with("changes") || path.ends_with("events") {
             let head = listen(&server, &path).0;
             (200, head.lines().find_map(|line| line.strip_prefix("content-type: ")).unwrap().to_owned())
         } else {

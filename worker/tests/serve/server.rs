@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use engine::plan::{Plan, TopicPlan};
 use serde_json::Value as Json;
 use tokio::{net::TcpListener, sync::oneshot};
 use worker::{
@@ -14,11 +15,15 @@ use worker::{
         DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount, ReplayReport,
         ReplayRequest,
     },
+    driver::Layout,
+    log::{EmbeddedLog, Fsync, SharedLog},
+    ports::{Commit, Log, LogError, Records},
     serve::{
         AlertInfo, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status,
         StreamInfo, serve,
     },
     store::{Reader, TableStore},
+    tail::{self, Tail, TailError, TopicInfo},
 };
 
 use super::fixture;
@@ -46,7 +51,7 @@ impl Server {
             pipeline,
             reader: Arc::new(Reader::open(store.path()).expect("the store is there")),
             changes: store.changes(),
-            live: Arc::new(Pipeline),
+            live: Arc::new(Pipeline::new()),
             metrics,
         };
         let (stop, stopped) = oneshot::channel::<()>();
@@ -120,8 +125,26 @@ impl Answer {
     }
 }
 
-/// A pipeline that is always in the same state.
-struct Pipeline;
+/// A pipeline that is always in the same state, with a log of one topic.
+struct Pipeline {
+    log: SharedLog,
+    plan: Arc<Plan>,
+    _directory: tempfile::TempDir,
+}
+
+impl Pipeline {
+    fn new() -> Self {
+        let topics = vec![TopicPlan { name: "transactions".into(), partitions: 2 }];
+        let plan = Plan { topics, ..fixture::plan() };
+        let directory = tempfile::tempdir().expect("a directory");
+        let log = EmbeddedLog::open(directory.path(), &Layout::specs(&plan), Fsync::Always).expect("a log");
+        let mut records = Records::default();
+        [&b"{\"event_type\":\"view\"}"[..], b"\xff"].iter().for_each(|payload| records.push(payload));
+        let at = log.topic("transactions").expect("a topic").partition(1);
+        log.commit(&Commit { appends: &[(at, &records)], position: None, progress: None }).expect("it is written");
+        Self { log: Arc::new(log), plan: Arc::new(plan), _directory: directory }
+    }
+}
 
 impl Live for Pipeline {
     fn status(&self) -> Status {
@@ -184,6 +207,14 @@ impl Live for Pipeline {
             Some(_) => Ok(ReplayReport { dry_run: request.dry_run, repaired: 1, ..ReplayReport::default() }),
             None => Err(DeadLetterError::Mistake("say how".into())),
         }
+    }
+
+    fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
+        tail::topics(&self.log, &self.plan)
+    }
+
+    fn tail(&self, topic: &str, last: u64) -> Result<Tail, TailError> {
+        Tail::new(self.log.clone(), &self.plan, topic, last)
     }
 
     fn ready(&self) -> Result<(), String> {
