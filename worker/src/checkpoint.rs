@@ -13,7 +13,11 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use engine::recovery::Found;
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{limits, log::SharedLog, ports::LogError};
+use crate::{
+    limits,
+    log::{SharedLog, error::plain},
+    ports::LogError,
+};
 
 /// Version of the chunk format.
 const VERSION: u8 = 1;
@@ -43,7 +47,7 @@ pub struct CheckpointStore {
 }
 
 fn store(action: &'static str) -> impl Fn(fjall::Error) -> LogError {
-    move |error| LogError::Io { action, place: "the checkpoints".into(), source: Box::new(error) }
+    move |error| LogError::Io { action, place: "the checkpoints".into(), source: plain(error) }
 }
 
 impl CheckpointStore {

@@ -133,8 +133,9 @@ impl Options {
         let before = meter::resident_bytes();
         let measured = measure(&plan, &[(SOURCE, &records[0])], End::Open)?;
         let groups = measured.merges.iter().flat_map(|merge| merge.groups()).sum::<usize>().max(1);
-        let used = meter::resident_bytes().saturating_sub(before);
         drop(measured.rows);
+        let used = meter::resident_bytes().saturating_sub(before);
+        drop(measured.merges);
         print("memory: open groups", groups as f64, "");
         print("memory: bytes of an open group of two counters", used as f64 / groups as f64, "reach ≤ 200");
         let (ids, bytes) = state::remembered_ids(&plan, &context(), &records[0]);

@@ -20,7 +20,7 @@ impl EmbeddedLog {
 }
 
 /// The cause without fjall's wrapping.
-pub(super) fn plain(error: fjall::Error) -> Box<dyn std::error::Error + Send + Sync> {
+pub(crate) fn plain(error: fjall::Error) -> Box<dyn std::error::Error + Send + Sync> {
     match error {
         fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => source.into(),
         fjall::Error::Poisoned => "an earlier write failed (is the disk full?); nothing that was committed is lost: \

@@ -12,8 +12,9 @@
 
 mod backlog;
 mod entry;
-mod error;
+pub(crate) mod error;
 mod inlet;
+mod making;
 mod open;
 pub mod record;
 mod state;

@@ -12,6 +12,7 @@ use fjall::{
 
 use super::{
     Backlog, EmbeddedLog, Fsync, entry, error,
+    making::Making,
     state::{self, start_key},
     topics::{OpenPartition, OpenTopic, TopicSpec},
 };
@@ -51,6 +52,11 @@ impl EmbeddedLog {
             fjall::Error::InvalidVersion(Some(_)) => OpenError::Newer(place.clone()),
             other => OpenError::Io { place: place.clone(), source: error::plain(other) },
         };
+        let unusable = |source: std::io::Error| match source.kind() {
+            std::io::ErrorKind::WouldBlock => OpenError::Locked(place.clone()),
+            _ => OpenError::Io { place: place.clone(), source: source.into() },
+        };
+        let making = Making::begin(directory).map_err(unusable)?;
         let database = Database::builder(directory)
             .journal_compression(CompressionType::None)
             .max_journaling_size(limits::JOURNAL_BYTES_MAX)
@@ -76,6 +82,7 @@ impl EmbeddedLog {
             closed: AtomicBool::new(false),
         };
         specs.iter().try_for_each(|spec| log.add_topic(spec))?;
+        making.map_or(Ok(()), Making::end).map_err(unusable)?;
         Ok(log)
     }
 

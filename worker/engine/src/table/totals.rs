@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use hashbrown::HashMap;
-use xxhash_rust::xxh3::Xxh3Default;
+use hashbrown::HashTable;
 
 use super::{
     Applied, Shape,
@@ -12,31 +11,36 @@ use super::{
 use crate::{
     aggregate::Accumulators,
     codec::{Corrupt, Reader, put_bytes, put_i64, put_u64},
+    group::hash_key,
     output::Row,
     time::{BEGINNING_OF_TIME, END_OF_TIME, Millis, window_start},
 };
 
-/// The running totals of one table.
+/// The running totals of one table. A group's number in the accumulators is its number in `totals` too.
 pub struct TotalTable {
     shape: Shape,
     keep_for_ms: Option<Millis>,
     max_groups: Option<u64>,
-    totals: HashMap<Box<[u8]>, Total, std::hash::BuildHasherDefault<Xxh3Default>>,
+    index: HashTable<u32>,
+    totals: Vec<Total>,
     accumulators: Accumulators,
-    changed: Vec<Box<[u8]>>,
-    /// Keys to look at once the watermark passes a bucket of time; only with `keep_for_ms`.
-    expiring: BTreeMap<Millis, Vec<Box<[u8]>>>,
+    changed: Vec<u32>,
+    /// Groups to look at once the watermark passes a bucket of time; only with `keep_for_ms`. One that was looked at
+    /// and registered elsewhere since then is passed over: [`Total::bucket`] says where it is due.
+    expiring: BTreeMap<Millis, Vec<u32>>,
     /// Groups by their last event; only with `max_groups`.
     oldest: BTreeSet<(Millis, Box<[u8]>)>,
     gone: Vec<Row>,
     watermark: Millis,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Total {
-    group: u32,
+    key: Box<[u8]>,
     last: Millis,
+    bucket: Millis,
     changed: bool,
+    live: bool,
 }
 
 impl TotalTable {
@@ -50,7 +54,8 @@ impl TotalTable {
             shape,
             keep_for_ms,
             max_groups,
-            totals: HashMap::default(),
+            index: HashTable::new(),
+            totals: Vec::new(),
             accumulators,
             changed: Vec::new(),
             expiring: BTreeMap::new(),
@@ -61,7 +66,7 @@ impl TotalTable {
     }
 
     pub(super) fn groups(&self) -> usize {
-        self.totals.len()
+        self.index.len()
     }
 
     /// Applies one group of a section: key, events, last event time, accumulators.
@@ -81,46 +86,67 @@ impl TotalTable {
     }
 
     fn touch(&mut self, key: &[u8], last: Millis) -> u32 {
-        if let Some(total) = self.totals.get_mut(key) {
-            if self.max_groups.is_some() && last > total.last {
-                self.oldest.remove(&(total.last, key.into()));
-                self.oldest.insert((last, key.into()));
-            }
-            total.last = total.last.max(last);
-            if !std::mem::replace(&mut total.changed, true) {
-                self.changed.push(key.into());
-            }
-            return total.group;
+        let found = self.index.find(hash_key(key), |number| *self.totals[*number as usize].key == *key);
+        let Some(number) = found.copied() else { return self.insert(key, last, true) };
+        let total = &mut self.totals[number as usize];
+        if self.max_groups.is_some() && last > total.last {
+            self.oldest.remove(&(total.last, key.into()));
+            self.oldest.insert((last, key.into()));
         }
-        let group = self.accumulators.add_group();
-        self.insert(key.into(), Total { group, last, changed: true });
-        self.changed.push(key.into());
-        group
+        total.last = total.last.max(last);
+        if !std::mem::replace(&mut total.changed, true) {
+            self.changed.push(number);
+        }
+        number
     }
 
-    fn insert(&mut self, key: Box<[u8]>, total: Total) {
+    fn insert(&mut self, key: &[u8], last: Millis, changed: bool) -> u32 {
+        let number = self.accumulators.add_group();
         if self.max_groups.is_some() {
-            self.oldest.insert((total.last, key.clone()));
+            self.oldest.insert((last, key.into()));
         }
-        if let Some(keep_for_ms) = self.keep_for_ms {
-            register(&mut self.expiring, keep_for_ms, total.last, key.clone());
+        if self.totals.len() <= number as usize {
+            self.totals.resize(number as usize + 1, Total::default());
         }
-        self.totals.insert(key, total);
+        self.totals[number as usize] = Total { key: key.into(), last, bucket: BEGINNING_OF_TIME, changed, live: true };
+        self.register(number);
+        let totals = &self.totals;
+        self.index.insert_unique(hash_key(key), number, |number| hash_key(&totals[*number as usize].key));
+        if changed {
+            self.changed.push(number);
+        }
+        number
+    }
+
+    /// Buckets are a sixteenth of the time a group is kept, so that each group is looked at about once for nothing.
+    fn register(&mut self, number: u32) {
+        let Some(keep_for_ms) = self.keep_for_ms else { return };
+        let total = &mut self.totals[number as usize];
+        total.bucket = window_start(total.last + keep_for_ms, (keep_for_ms / 16).max(1_000));
+        self.expiring.entry(total.bucket).or_default().push(number);
     }
 
     fn evict(&mut self, builder: &RowBuilder) {
         let Some(max_groups) = self.max_groups else { return };
-        while self.totals.len() as u64 > max_groups {
+        while self.index.len() as u64 > max_groups {
             let Some((_, key)) = self.oldest.pop_first() else { return };
-            self.remove(&key, builder);
+            let found = self.index.find(hash_key(&key), |number| self.totals[*number as usize].key == key);
+            if let Some(number) = found.copied() {
+                self.remove(number, builder);
+            }
         }
     }
 
-    fn remove(&mut self, key: &[u8], builder: &RowBuilder) {
-        let Some(total) = self.totals.remove(key) else { return };
-        self.accumulators.release(total.group);
-        self.oldest.remove(&(total.last, key.into()));
-        self.gone.push(builder.deleted(key, None));
+    fn remove(&mut self, number: u32, builder: &RowBuilder) {
+        let total = std::mem::take(&mut self.totals[number as usize]);
+        if let Ok(entry) = self.index.find_entry(hash_key(&total.key), |other| *other == number) {
+            entry.remove();
+        }
+        self.accumulators.release(number);
+        if self.max_groups.is_some() {
+            self.oldest.remove(&(total.last, total.key.clone()));
+        }
+        self.gone.push(builder.deleted(&total.key, None));
     }
 
     pub(super) fn advance(&mut self, watermark: Millis, builder: &RowBuilder, out: &mut Vec<Row>) {
@@ -140,33 +166,34 @@ impl TotalTable {
             if *bucket >= self.watermark {
                 break;
             }
-            let (_, keys) = self.expiring.pop_first().expect("it was just seen");
-            for key in keys {
-                match self.totals.get(&key) {
-                    Some(total) if self.watermark > total.last + keep_for_ms => self.remove(&key, builder),
-                    Some(total) => again.push((total.last, key)),
-                    None => {}
+            let (bucket, numbers) = self.expiring.pop_first().expect("it was just seen");
+            for number in numbers {
+                let total = &self.totals[number as usize];
+                if !total.live || total.bucket != bucket {
+                    continue;
+                }
+                match self.watermark > total.last + keep_for_ms {
+                    true => self.remove(number, builder),
+                    false => again.push(number),
                 }
             }
         }
-        for (last, key) in again {
-            register(&mut self.expiring, keep_for_ms, last, key);
-        }
+        again.into_iter().for_each(|number| self.register(number));
     }
 
     pub(super) fn drain_changed(&mut self, builder: &mut RowBuilder, out: &mut Vec<Row>) {
         out.append(&mut self.gone);
         let mut pending = Vec::new();
-        for key in std::mem::take(&mut self.changed) {
-            let Some(total) = self.totals.get_mut(&key) else { continue };
+        for number in std::mem::take(&mut self.changed) {
+            let total = &mut self.totals[number as usize];
             if !std::mem::take(&mut total.changed) {
                 continue;
             }
-            if self.shape.drop_empty && self.accumulators.count(0, total.group) == 0 {
-                out.push(builder.deleted(&key, None));
+            if self.shape.drop_empty && self.accumulators.count(0, number) == 0 {
+                out.push(builder.deleted(&total.key, None));
                 continue;
             }
-            pending.push(Pending { key: key.into(), window: None, group: total.group, is_final: false });
+            pending.push(Pending { key: total.key.to_vec(), window: None, group: number, is_final: false });
         }
         builder.build(&self.accumulators, &pending, out);
     }
@@ -177,14 +204,14 @@ impl TotalTable {
 
     pub(super) fn snapshot(&self, out: &mut Vec<u8>) {
         put_i64(self.watermark, out);
-        let mut keys: Vec<_> = self.totals.keys().collect();
-        keys.sort_unstable();
-        put_u64(keys.len() as u64, out);
-        for key in keys {
-            let total = self.totals[key];
-            put_bytes(key, out);
+        let mut numbers: Vec<u32> = self.index.iter().copied().collect();
+        numbers.sort_unstable_by_key(|number| &self.totals[*number as usize].key);
+        put_u64(numbers.len() as u64, out);
+        for number in numbers {
+            let total = &self.totals[number as usize];
+            put_bytes(&total.key, out);
             put_i64(total.last, out);
-            self.accumulators.encode(total.group, out);
+            self.accumulators.encode(number, out);
         }
     }
 
@@ -193,16 +220,9 @@ impl TotalTable {
         for _ in 0..reader.count()? {
             let key = reader.bytes()?;
             let last = reader.time()?;
-            let group = self.accumulators.add_group();
-            self.accumulators.merge_encoded(group, reader)?;
-            self.insert(key.into(), Total { group, last, changed: false });
+            let number = self.insert(key, last, false);
+            self.accumulators.merge_encoded(number, reader)?;
         }
         Ok(())
     }
-}
-
-/// Buckets are a sixteenth of the time a group is kept, so that each group is looked at about once for nothing.
-fn register(expiring: &mut BTreeMap<Millis, Vec<Box<[u8]>>>, keep_for_ms: Millis, last: Millis, key: Box<[u8]>) {
-    let bucket_ms = (keep_for_ms / 16).max(1_000);
-    expiring.entry(window_start(last + keep_for_ms, bucket_ms)).or_default().push(key);
 }
