@@ -23,11 +23,12 @@
 //! - Nothing is read ahead without a bound: ingesters wait for MAP, MAP waits for MERGE ([`limits`]).
 //!
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), manifests
-//! (`crds`), Kafka and Kubernetes (`operator`; the drivers for Kafka will stand behind [`ports`]).
+//! (`crds`), Kubernetes (`operator`). The fleet's drivers, over Kafka, stand in `kafka`.
 
 pub mod clock;
 pub mod limits;
 pub mod ports;
+pub mod secrets;
 
 pub mod log;
 pub mod checkpoint;
@@ -38,6 +39,9 @@ pub mod serve;
 pub mod store;
 
 pub mod ingest;
+
+#[cfg(feature = "fleet")]
+pub mod kafka;
 
 pub mod run;
 pub mod cli;

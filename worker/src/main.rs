@@ -30,6 +30,9 @@ enum Command {
     DeadLetters(cli::dead_letters::Args),
     /// Write the manifest's synthetic events.
     Generate(cli::generate::Args),
+    /// Make and check what a fleet needs in Kafka.
+    #[cfg(feature = "fleet")]
+    Setup(cli::setup::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Command::Tail(args) => cli::tail::run(args),
         Command::DeadLetters(args) => cli::dead_letters::run(args),
         Command::Generate(args) => cli::generate::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Setup(args) => cli::setup::run(args),
     };
     result.unwrap_or_else(|error| cli::report(&error))
 }

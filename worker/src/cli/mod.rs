@@ -9,6 +9,8 @@ pub mod place;
 pub mod plan;
 pub mod run;
 pub mod query;
+#[cfg(feature = "fleet")]
+pub mod setup;
 pub mod tail;
 pub mod validate;
 

@@ -1,0 +1,58 @@
+//! `clickstream setup`: makes and checks what a fleet needs, without Kubernetes.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use super::{Mistake, manifest};
+use crate::{
+    kafka::{
+        admin::{Admin, Step, decide},
+        client::Cluster,
+        topics::wishes,
+    },
+    secrets::Secrets,
+};
+
+/// Arguments of `clickstream setup`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The manifest.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
+    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Creates and grows topics, and tells everything that differs from what it should be.
+///
+/// # Errors
+/// A [`Mistake`] that lists all differences a person has to put right; else what the brokers say.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
+    let wishes = wishes(&checked);
+    let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
+    let admin = Admin::new(&cluster)?;
+    let steps = decide(&wishes, &admin.facts(&names)?);
+    let (refused, steps): (Vec<Step>, Vec<Step>) =
+        steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
+    for step in &steps {
+        println!("{}{step}", if args.dry_run { "would " } else { "" });
+        if !args.dry_run {
+            admin.apply(step)?;
+        }
+    }
+    if !refused.is_empty() {
+        let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        return Err(
+            Mistake(format!("topics of {} are not as they should be\n{}", cluster.bootstrap, told.join("\n"))).into()
+        );
+    }
+    if steps.is_empty() {
+        println!("all {} topics are as they should be", names.len());
+    }
+    Ok(ExitCode::SUCCESS)
+}

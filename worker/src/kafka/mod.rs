@@ -1,0 +1,19 @@
+//! The fleet: the same engine over a real Kafka, by as many processes as one likes.
+//!
+//! ```text
+//!  ingest ──txn──► raw topics ─► process: threads, each with a consumer (group) and a transactional producer
+//!   (records +                    │  MAP ──txn──► shuffle ─► MERGE ──txn──► results ─► serve, sinks
+//!    progress)                    └► checkpoints (compacted, beside the transactions)
+//! ```
+//! Invariants:
+//! - Outputs of a thread's tasks and the offsets of their inputs are one Kafka transaction, fenced by the group's generation.
+//!   A task whose transaction failed is dropped and recovered, never patched.
+//! - Everybody reads `read_committed`. Offsets are sparse: markers of transactions take places too.
+//! - `unsafe` stands in [`batches`] alone.
+//!
+//! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), and brokers.
+
+pub mod admin;
+pub mod client;
+pub mod names;
+pub mod topics;

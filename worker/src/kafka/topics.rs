@@ -1,0 +1,99 @@
+//! Which topics a pipeline needs, and with which settings.
+
+use std::collections::BTreeMap;
+
+use crds::{Checked, spec};
+
+use super::{client::MESSAGE_BYTES_MAX, names::Names};
+
+/// Partitions of the checkpoints: a task that recovers reads one of them whole.
+const CHECKPOINT_PARTITIONS: u32 = 16;
+
+/// How long dead letters wait to be looked at: 30 days.
+const DEAD_LETTERS_MS: &str = "2592000000";
+
+/// How long accepted events wait for readers: 7 days.
+const SILVER_MS: &str = "604800000";
+
+/// What may happen to the number of partitions of a topic that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growth {
+    /// It may grow: raw topics.
+    Grows,
+    /// It is fixed for the life of the topic: what is where depends on it.
+    Fixed,
+}
+
+/// A topic as it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicWish {
+    /// Name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: u32,
+    /// Whether more may be added.
+    pub growth: Growth,
+    /// Copies; the broker's default if none.
+    pub replication: Option<u16>,
+    /// Settings that differ from the broker's defaults.
+    pub settings: BTreeMap<String, String>,
+    /// Whether settings of a topic that exists are ours to judge.
+    pub judged: bool,
+}
+
+/// Every topic of the pipeline: those of the manifest, then its own.
+#[must_use]
+pub fn wishes(checked: &Checked) -> Vec<TopicWish> {
+    let names = Names::new(&checked.manifest.name);
+    let (plan, spec) = (&checked.plan, &checked.manifest.spec);
+    let raw = spec.topics.iter().map(|topic| raw(topic, plan.topics.iter().any(|read| read.name == topic.name)));
+    let internal = [
+        own(names.shuffle(), plan.shuffle_partitions, &[("retention.ms", "-1"), ("retention.bytes", "-1")]),
+        compacted(names.results(), 1, "268435456"),
+        own(names.dead_letters(), 1, &[("retention.ms", DEAD_LETTERS_MS)]),
+        own(names.repaired(), 1, &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")]),
+        compacted(names.checkpoints(), CHECKPOINT_PARTITIONS, "67108864"),
+        compacted(names.progress(), 1, "16777216"),
+    ];
+    let silver = plan.streams.iter().filter(|stream| stream.silver);
+    let silver = silver.map(|stream| own(names.silver(&stream.name), 1, &[("retention.ms", SILVER_MS)]));
+    raw.chain(internal).chain(silver).collect()
+}
+
+fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {
+    let mut settings = topic.config.clone();
+    if let Some(retention) = &topic.retention {
+        settings.entry("retention.ms".into()).or_insert_with(|| retention.millis.to_string());
+    }
+    // An event's arrival is the broker's clock, not that of whoever sent it.
+    if is_read && !topic.adopt {
+        settings.entry("message.timestamp.type".into()).or_insert_with(|| "LogAppendTime".into());
+    }
+    TopicWish {
+        name: topic.name.clone(),
+        partitions: topic.partitions.max(1),
+        growth: Growth::Grows,
+        replication: topic.replication_factor,
+        settings,
+        judged: topic.management_policy == spec::ManagementPolicy::Manage,
+    }
+}
+
+fn own(name: String, partitions: u32, settings: &[(&str, &str)]) -> TopicWish {
+    let mut all: BTreeMap<String, String> =
+        settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    all.entry("cleanup.policy".into()).or_insert_with(|| "delete".into());
+    all.insert("max.message.bytes".into(), MESSAGE_BYTES_MAX.to_string());
+    TopicWish { name, partitions, growth: Growth::Fixed, replication: None, settings: all, judged: true }
+}
+
+/// Segments are small, because the newest is never compacted and readers start at the first.
+fn compacted(name: String, partitions: u32, segment_bytes: &str) -> TopicWish {
+    let settings = [
+        ("cleanup.policy", "compact"),
+        ("segment.bytes", segment_bytes),
+        ("segment.ms", "600000"),
+        ("min.cleanable.dirty.ratio", "0.2"),
+    ];
+    own(name, partitions, &settings)
+}
