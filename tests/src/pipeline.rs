@@ -65,7 +65,7 @@ pub fn on_time(seed: u64, count: u64) -> Result<(), String> {
     let shape = Shape { count, ..Shape::on_time(&mut random.events, OUT_OF_ORDERNESS_MS) };
     let arrivals = events::arrivals(&shape, &mut random.events);
     let manifest = Manifest::any(&mut random.manifest, Tables::All).text(Layout::any(&mut random.layout));
-    run(&manifest, &arrivals, Cut::any(&mut random.cut), &mut random)
+    run(&manifest, &arrivals, memory::any_cut(&mut random.cut), &mut random)
 }
 
 /// A random pipeline with events beyond the bound, over tables that are exact even so.
@@ -77,7 +77,7 @@ pub fn late(seed: u64, count: u64) -> Result<(), String> {
     let shape = Shape { count, ..Shape::with_late(&mut random.events, OUT_OF_ORDERNESS_MS) };
     let arrivals = events::arrivals(&shape, &mut random.events);
     let manifest = Manifest::any(&mut random.manifest, Tables::ExactWhenLate).text(Layout::any(&mut random.layout));
-    run(&manifest, &arrivals, Cut::any(&mut random.cut), &mut random)
+    run(&manifest, &arrivals, memory::any_cut(&mut random.cut), &mut random)
 }
 
 /// Events beyond the bound in one partition, committed one by one: every kind of table is exact.
@@ -113,7 +113,7 @@ pub fn same_in_any_layout(seed: u64, count: u64) -> Result<(), String> {
     let another = plan(&manifest.text(Layout::any(&mut random.layout)))?;
     let rearranged = events::rearranged(&arrivals, OUT_OF_ORDERNESS_MS, &mut random.events);
     let input = events::lay_out(&another, &rearranged, true, &mut random.layout);
-    let cut = Cut::any(&mut random.cut);
+    let cut = memory::any_cut(&mut random.cut);
     let outcome = memory::run(&another, &context(), &input, cut, &mut random.cut);
     outcome::compare(&another, &answer, &outcome, Strictness::Tables)
         .map_err(|different| format!("{different}\n{}", manifest.text(Layout::ONE)))

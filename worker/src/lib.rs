@@ -43,5 +43,8 @@ pub mod ingest;
 #[cfg(feature = "fleet")]
 pub mod kafka;
 
+pub mod memory;
+pub mod cases;
+
 pub mod run;
 pub mod cli;

@@ -22,6 +22,8 @@ enum Command {
     Validate(cli::validate::Args),
     /// Show what a manifest makes the machine do.
     Plan(cli::plan::Args),
+    /// Run the cases of manifests: events in, rows out, also shuffled, repeated and cut by crashes.
+    Test(cli::test::Args),
     /// Ask a running pipeline, or a data directory, for rows.
     Query(cli::query::Args),
     /// Show events of topics as they pass.
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Command::Run(args) => cli::run::run(args),
         Command::Validate(args) => cli::validate::run(args),
         Command::Plan(args) => cli::plan::run(args),
+        Command::Test(args) => cli::test::run(args),
         Command::Query(args) => cli::query::run(args),
         Command::Tail(args) => cli::tail::run(args),
         Command::DeadLetters(args) => cli::dead_letters::run(args),

@@ -9,7 +9,7 @@
 
 mod console;
 mod data_dir;
-mod lookups;
+pub(crate) mod lookups;
 mod owner;
 mod progress;
 mod pump;

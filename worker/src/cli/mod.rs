@@ -12,6 +12,7 @@ pub mod query;
 #[cfg(feature = "fleet")]
 pub mod setup;
 pub mod tail;
+pub mod test;
 pub mod validate;
 
 use std::process::ExitCode;

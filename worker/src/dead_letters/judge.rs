@@ -84,7 +84,7 @@ impl Judge {
 }
 
 /// Reads one field as its stream would: null where it is missing or cannot be converted.
-pub(super) struct FieldReader {
+pub(crate) struct FieldReader {
     decoder: Decoder,
     batch: RawBatch,
     decoded: Decoded,

@@ -28,6 +28,7 @@ use engine::{batch::RawBatch, codec::Reader, output::Source, plan::Plan, time::M
 
 pub use choose::Choice;
 pub use freed::watermarks;
+pub(crate) use judge::FieldReader;
 pub use replay::{Outcome, ReplayReport, ReplayRequest, Replayed};
 pub use view::{DeadLetterDetail, DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount};
 

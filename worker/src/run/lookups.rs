@@ -22,7 +22,7 @@ type Row = Map<String, serde_json::Value>;
 ///
 /// # Errors
 /// A [`Mistake`] where a file is not there or not what it should be.
-pub(super) fn load(plan: &Plan, spec: &PipelineSpec, directory: &Path) -> anyhow::Result<Vec<LookupTable>> {
+pub(crate) fn load(plan: &Plan, spec: &PipelineSpec, directory: &Path) -> anyhow::Result<Vec<LookupTable>> {
     plan.lookups.iter().map(|lookup| load_one(lookup, spec, directory)).collect()
 }
 

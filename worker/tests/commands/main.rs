@@ -4,5 +4,6 @@
 
 mod program;
 
+mod cases;
 mod dead_letters;
 mod tail;
