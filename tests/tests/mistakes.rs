@@ -154,7 +154,7 @@ fn what_cannot_be_used_is_named_with_the_way_out() -> Result<()> {
 fn a_full_disk_stops_the_run_and_loses_nothing() -> Result<()> {
     let folder = folder()?;
     let folder = folder.path();
-    product::write_events(&folder.join("events.jsonl"), 600_000)?;
+    product::write_events(&folder.join("events.jsonl"), 1_000_000)?;
     let program = clickstream()?.get_program().to_str().context("a path in UTF-8")?.to_owned();
     for kib_max in [8_000, 66_000] {
         let mut limited = Command::new("sh");
@@ -166,8 +166,8 @@ fn a_full_disk_stops_the_run_and_loses_nothing() -> Result<()> {
         limited.current_dir(folder).args(["-c", &script]);
         told(&binary::run(limited, PATIENCE)?, 1, &["error: failed to"]);
     }
-    told(&run(folder, "kill.yaml", "data")?, 0, &["read 600000", "unaccounted 0"]);
-    told(&run(folder, "kill.yaml", "calm")?, 0, &["read 600000", "unaccounted 0"]);
+    told(&run(folder, "kill.yaml", "data")?, 0, &["read 1000000", "unaccounted 0"]);
+    told(&run(folder, "kill.yaml", "calm")?, 0, &["read 1000000", "unaccounted 0"]);
     for (table, columns) in [
         ("product_minutes", "window_start, product_id, views, purchases, revenue, conversion"),
         ("category_trend", "window_start, product_category, events, users, best"),

@@ -26,6 +26,7 @@
 //! (`crds`), Kubernetes (`operator`). The fleet's drivers, over Kafka, stand in `kafka`.
 
 pub mod clock;
+pub mod health;
 pub mod limits;
 pub mod ports;
 pub mod secrets;

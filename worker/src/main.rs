@@ -32,6 +32,12 @@ enum Command {
     DeadLetters(cli::dead_letters::Args),
     /// Write the manifest's synthetic events.
     Generate(cli::generate::Args),
+    /// A role of the fleet: bring events into Kafka.
+    #[cfg(feature = "fleet")]
+    Ingest(cli::ingest::Args),
+    /// A role of the fleet: answer questions, show the dashboard.
+    #[cfg(feature = "fleet")]
+    Serve(cli::serve::Args),
     /// Make and check what a fleet needs in Kafka.
     #[cfg(feature = "fleet")]
     Setup(cli::setup::Args),
@@ -47,6 +53,10 @@ fn main() -> ExitCode {
         Command::Tail(args) => cli::tail::run(args),
         Command::DeadLetters(args) => cli::dead_letters::run(args),
         Command::Generate(args) => cli::generate::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Ingest(args) => cli::ingest::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Serve(args) => cli::serve::run(args),
         #[cfg(feature = "fleet")]
         Command::Setup(args) => cli::setup::run(args),
     };

@@ -175,6 +175,7 @@ impl Pipeline {
             tokens,
             listen: Some(options.listen),
             duration: options.duration,
+            ..IngestOptions::default()
         };
         let inlet_log = Arc::clone(&log);
         let ingesters = ingest::spawn(checked, &ingest_options, move || Box::new(Inlet::new(Arc::clone(&inlet_log))));

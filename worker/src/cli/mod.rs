@@ -8,6 +8,10 @@ pub mod manifest;
 pub mod place;
 pub mod plan;
 pub mod run;
+#[cfg(feature = "fleet")]
+pub mod ingest;
+#[cfg(feature = "fleet")]
+pub mod serve;
 pub mod query;
 #[cfg(feature = "fleet")]
 pub mod setup;

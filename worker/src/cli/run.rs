@@ -76,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn start_logging(format: LogFormat) {
+pub(super) fn start_logging(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -88,7 +88,7 @@ fn start_logging(format: LogFormat) {
 }
 
 /// A message for the first Ctrl-C or SIGTERM; the second ends the process at once.
-fn signals() -> anyhow::Result<Receiver<()>> {
+pub(super) fn signals() -> anyhow::Result<Receiver<()>> {
     let (sender, receiver) = bounded(1);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime for signals")?;

@@ -137,9 +137,7 @@ impl DeadLetters {
             next = last.offset + 1;
             for record in &batch.records {
                 let id = record.offset;
-                let letter = serde_json::from_slice(batch.payload(record))
-                    .map_err(|source| DeadLetterError::Damaged { id, source })?;
-                if !each(id, letter) {
+                if !each(id, parse(id, batch.payload(record))?) {
                     return Ok(());
                 }
             }
@@ -167,6 +165,39 @@ impl DeadLetters {
     fn marks(&self) -> Result<Marks, LogError> {
         Ok(self.log.progress(Marks::NAME)?.map(|bytes| Marks::read(&bytes)).unwrap_or_default())
     }
+}
+
+/// A page of letters that were read elsewhere, the newest first.
+///
+/// # Errors
+/// Where one is damaged.
+pub fn page(query: &DeadLetterQuery, letters: &[(u64, Vec<u8>)]) -> Result<DeadLetterPage, DeadLetterError> {
+    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut found = VecDeque::new();
+    for (id, bytes) in letters {
+        let letter = parse(*id, bytes)?;
+        *counts.entry((letter.stream.clone(), letter.reason.clone())).or_default() += 1;
+        if query.wants(&letter.stream, &letter.reason) {
+            found.push_front(letter.view(*id, false));
+            found.truncate(query.limit);
+        }
+    }
+    let reasons = counts.into_iter().map(|((stream, reason), count)| ReasonCount { stream, reason, count });
+    Ok(DeadLetterPage { reasons: reasons.collect(), letters: found.into() })
+}
+
+/// A letter that was read elsewhere, with the bytes it holds.
+///
+/// # Errors
+/// Where it is damaged.
+pub fn detail(id: u64, bytes: &[u8]) -> Result<DeadLetterDetail, DeadLetterError> {
+    let letter = parse(id, bytes)?;
+    let held = letter.bytes();
+    Ok(DeadLetterDetail::new(letter.view(id, false), &held))
+}
+
+fn parse(id: u64, bytes: &[u8]) -> Result<Stored, DeadLetterError> {
+    serde_json::from_slice(bytes).map_err(|source| DeadLetterError::Damaged { id, source })
 }
 
 /// A repaired record without the number of its stream.

@@ -59,7 +59,8 @@ const RATE_FIXED: f64 = 1e3;
 /// Decides what every ingester of the manifest has to do.
 pub(super) fn prepare(checked: &Checked, options: &IngestOptions) -> Result<Vec<Job>, IngestError> {
     let spec = &checked.manifest.spec;
-    spec.ingest.iter().map(|ingester| job(checked, ingester, options)).collect()
+    let wanted = |ingester: &&Ingester| options.only.as_ref().is_none_or(|only| *only == ingester.name);
+    spec.ingest.iter().filter(wanted).map(|ingester| job(checked, ingester, options)).collect()
 }
 
 fn job(checked: &Checked, ingester: &Ingester, options: &IngestOptions) -> Result<Job, IngestError> {

@@ -31,7 +31,7 @@ pub mod synthetic;
 
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -58,6 +58,10 @@ pub struct IngestOptions {
     pub tokens: BTreeMap<String, Vec<String>>,
     /// Where the router of [`Ingesters::router`] is served: a collector of the same port has no listener of its own.
     pub listen: Option<SocketAddr>,
+    /// The address that collectors with a port of their own listen on; loopback if none.
+    pub host: Option<IpAddr>,
+    /// Start this ingester only.
+    pub only: Option<String>,
     /// Ends sources that would never end by themselves.
     pub duration: Option<Duration>,
 }

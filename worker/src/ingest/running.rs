@@ -85,7 +85,8 @@ pub(super) fn start(
         if let Work::Collect { collector, port, .. } = &job.work
             && options.listen.is_none_or(|listen| listen.port() != *port)
         {
-            bound.push((collector.clone(), listen(&job.name, *port)?));
+            let host = options.host.unwrap_or(Ipv4Addr::LOCALHOST.into());
+            bound.push((collector.clone(), listen(&job.name, (host, *port).into())?));
         }
     }
     let mut ingesters = Ingesters { running: Vec::new(), collectors: Vec::new(), listeners: Vec::new() };
@@ -103,8 +104,7 @@ pub(super) fn start(
     Ok(ingesters)
 }
 
-fn listen(ingester: &str, port: u16) -> Result<TcpListener, IngestError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+fn listen(ingester: &str, address: SocketAddr) -> Result<TcpListener, IngestError> {
     let bound = TcpListener::bind(address).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
     bound.map_err(|source| IngestError::Listen { ingester: ingester.into(), address, source })
 }

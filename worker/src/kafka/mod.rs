@@ -17,3 +17,8 @@ pub mod admin;
 pub mod client;
 pub mod names;
 pub mod topics;
+
+pub mod facts;
+pub mod feed;
+pub mod inlet;
+pub mod serving;

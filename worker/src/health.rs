@@ -1,0 +1,128 @@
+//! What Kubernetes and Prometheus ask every role: `/healthz`, `/readyz`, `/metrics`, on a port of their own.
+//!
+//! A process that answers is alive; whether it is ready it decides itself, by facts, at each question.
+
+use std::{net::SocketAddr, sync::Arc, thread::JoinHandle};
+
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use prometheus::{Encoder as _, Registry, TextEncoder};
+use serde_json::json;
+use tokio::sync::oneshot;
+
+use crate::serve::connections;
+
+/// Whether a role is ready, or why it is not.
+pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// The thread that answers.
+pub struct HealthServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Clone)]
+struct Shared {
+    ready: Ready,
+    metrics: Registry,
+}
+
+impl HealthServer {
+    /// Takes the port and answers from now on.
+    ///
+    /// # Errors
+    /// Where the port is taken.
+    pub fn start(listen: SocketAddr, ready: Ready, metrics: Registry) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind(listen).with_context(|| {
+            format!("failed to listen on {listen}; if the port is taken, choose another with --health-listen")
+        })?;
+        listener.set_nonblocking(true).context("failed to set up the listener")?;
+        let address = listener.local_addr().context("the listener has no address")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.context("failed to start the health server")?;
+        let (stop, stopped) = oneshot::channel();
+        let router = Router::new()
+            .route("/healthz", get(|| async { Json(json!({"status": "alive"})) }))
+            .route("/readyz", get(readiness))
+            .route("/metrics", get(scrape))
+            .with_state(Shared { ready, metrics });
+        let body = move || {
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let until = async {
+                    // Told to stop, or the one who could tell is gone.
+                    drop(stopped.await);
+                };
+                connections::accept(listener, router, until, || {}).await
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "the health server stopped");
+            }
+        };
+        let thread = std::thread::Builder::new().name("health".into()).spawn(body).context("no thread for health")?;
+        Ok(Self { address, stop, thread })
+    }
+
+    /// Ends it.
+    pub fn stop(self) {
+        let _server_may_be_gone = self.stop.send(());
+        drop(self.thread.join());
+    }
+}
+
+async fn readiness(State(shared): State<Shared>) -> Response {
+    match (shared.ready)() {
+        Ok(()) => Json(json!({"status": "ready"})).into_response(),
+        Err(why) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"status": "not ready", "reason": why}))).into_response()
+        }
+    }
+}
+
+async fn scrape(State(shared): State<Shared>) -> Response {
+    let (encoder, mut text) = (TextEncoder::new(), Vec::new());
+    match encoder.encode(&shared.metrics.gather(), &mut text) {
+        Ok(()) => ([(CONTENT_TYPE, encoder.format_type().to_owned())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_role_says_why_it_is_not_ready() {
+        let is_ready = Arc::new(AtomicBool::new(false));
+        let fact = Arc::clone(&is_ready);
+        let ready: Ready = Arc::new(move || match fact.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err("no partitions yet".into()),
+        });
+        let metrics = Registry::new();
+        metrics.register(Box::new(prometheus::IntCounter::new("events_total", "Events.").unwrap())).unwrap();
+        let server = HealthServer::start(([127, 0, 0, 1], 0).into(), ready, metrics).unwrap();
+        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let ask = |path: &str| {
+            let mut answer = agent.get(format!("http://{}{path}", server.address)).call().unwrap();
+            (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap())
+        };
+        assert_eq!(ask("/healthz").0, 200);
+        let (status, body) = ask("/readyz");
+        assert!(status == 503 && body.contains("no partitions yet"), "{status} {body}");
+        is_ready.store(true, Ordering::Release);
+        assert_eq!(ask("/readyz").0, 200);
+        assert!(ask("/metrics").1.contains("events_total 0"));
+        server.stop();
+    }
+}

@@ -1,0 +1,130 @@
+//! One partition of a topic from an offset on, as committed batches: what serving and sinks read.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::Message,
+};
+
+use super::client::{Cluster, REQUEST_TIME_MAX, failed};
+use crate::ports::LogError;
+
+/// Records of a batch. Rows are some hundred bytes: a batch stays near a megabyte.
+const RECORDS_MAX: usize = 5_000;
+
+/// Bytes of a batch, but for its last record.
+const BYTES_MAX: usize = 4 << 20;
+
+/// How long a batch is gathered once it has its first record.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// A record.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FeedRecord {
+    /// Its offset.
+    pub offset: u64,
+    /// When the broker took it, in milliseconds.
+    pub time: i64,
+    /// Its key.
+    pub key: Vec<u8>,
+    /// Its value; `None` is a tombstone.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Reads one partition, by itself: there is no group to share it with.
+pub struct Feed {
+    consumer: BaseConsumer,
+    topic: String,
+    partition: i32,
+    place: String,
+    /// Whether everything that was there at some moment has been read.
+    caught_up: bool,
+}
+
+impl Feed {
+    /// Begins at `offset`, or at the first record that is still there.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn open(cluster: &Cluster, topic: &str, partition: u32, offset: u64) -> Result<Self, LogError> {
+        let partition = partition as i32;
+        let mut config = cluster.consumer(&format!("{topic}.feed"));
+        config.set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = cluster.create(&config)?;
+        let mut all = TopicPartitionList::new();
+        let start = if offset == 0 { Offset::Beginning } else { Offset::Offset(offset as i64) };
+        let assigned = all.add_partition_offset(topic, partition, start).and_then(|()| consumer.assign(&all));
+        assigned.map_err(|error| failed("read", topic, error))?;
+        Ok(Self { consumer, topic: topic.into(), partition, place: cluster.bootstrap.clone(), caught_up: false })
+    }
+
+    /// Whether the end was reached once.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.caught_up
+    }
+
+    /// The offset behind the last record.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn end(&self) -> Result<u64, LogError> {
+        let marks = self.consumer.fetch_watermarks(&self.topic, self.partition, REQUEST_TIME_MAX);
+        marks.map(|(_, end)| end as u64).map_err(|error| failed("read", &self.place, error))
+    }
+
+    /// Waits for records, at most for `wait`; appends them to `batch`. Brokers that come and go are waited for.
+    ///
+    /// # Errors
+    /// Where waiting does not help.
+    pub fn read(&mut self, wait: Duration, batch: &mut Vec<FeedRecord>) -> Result<(), LogError> {
+        let mut deadline = Instant::now() + wait;
+        let mut bytes = 0;
+        while batch.len() < RECORDS_MAX && bytes < BYTES_MAX {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.consumer.poll(left) {
+                None => return Ok(()),
+                Some(Ok(message)) => {
+                    if batch.is_empty() {
+                        deadline = deadline.min(Instant::now() + GATHER);
+                    }
+                    bytes += message.key_len() + message.payload_len();
+                    batch.push(FeedRecord {
+                        offset: message.offset() as u64,
+                        time: message.timestamp().to_millis().unwrap_or_default(),
+                        key: message.key().unwrap_or_default().to_vec(),
+                        value: message.payload().map(<[u8]>::to_vec),
+                    });
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.caught_up = true;
+                    if !batch.is_empty() {
+                        return Ok(());
+                    }
+                }
+                Some(Err(error)) => self.endure(error)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn endure(&self, error: KafkaError) -> Result<(), LogError> {
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                Err(LogError::UnknownTopic(self.topic.clone()))
+            }
+            Some(
+                RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::Authentication,
+            ) => Err(failed("read", &self.place, error)),
+            _ => {
+                tracing::warn!(%error, topic = self.topic, "waiting for Kafka");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The raw topics as an ingester writes them: records and progress in one transaction.
+//!
+//! A transaction whose outcome is certain to be nothing is sent again, for as long as it takes, unless the pipeline stops:
+//! that is the back-pressure when no broker answers. An ingester that was fenced by its successor leaves.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+    message::Message,
+    producer::{BaseProducer, BaseRecord, Producer},
+};
+
+use super::{
+    client::{Cluster, REQUEST_TIME_MAX, failed},
+    names::Names,
+};
+use crate::ports::{IngestLog, IngestRecord, LogError};
+
+/// First and longest pause before a transaction is sent again.
+const RETRY: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_secs(3);
+
+/// How long a call that belongs to a transaction may take before it counts as failed and is made again.
+const CALL_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// What ends waiting in an inlet.
+pub type Stop = Arc<AtomicBool>;
+
+/// What an ingester writes to in a fleet.
+pub struct KafkaInlet {
+    producer: BaseProducer,
+    progress_topic: String,
+    progress: BTreeMap<String, Vec<u8>>,
+    partitions: BTreeMap<String, u32>,
+    place: String,
+    stop: Stop,
+}
+
+/// What is to be done about an error within a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remedy {
+    /// Make the same call again.
+    Again,
+    /// Abort, and send everything again.
+    Abort,
+    /// Another writes in our place.
+    Leave,
+    /// Nothing will help.
+    Fail,
+}
+
+impl KafkaInlet {
+    /// Connects under the transactional id `id`: whoever wrote under it before is fenced, and what it had committed is seen.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`] when told to stop before a broker answered; else what librdkafka refuses.
+    pub fn connect(cluster: &Cluster, names: &Names, id: &str, stop: Stop) -> Result<Self, LogError> {
+        let mut config = cluster.transactional(id);
+        // Larger batches than those of tasks: a commit carries some megabytes.
+        config.set("batch.size", "1000000").set("queue.buffering.max.kbytes", "65536");
+        config.set("queue.buffering.max.messages", "500000");
+        let producer: BaseProducer = cluster.create(&config)?;
+        let mut inlet = Self {
+            producer,
+            progress_topic: names.progress(),
+            progress: BTreeMap::new(),
+            partitions: BTreeMap::new(),
+            place: cluster.bootstrap.clone(),
+            stop,
+        };
+        inlet.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))?;
+        inlet.progress = inlet.read_progress(cluster)?;
+        inlet.partitions = inlet.count_partitions()?;
+        Ok(inlet)
+    }
+
+    fn count_partitions(&self) -> Result<BTreeMap<String, u32>, LogError> {
+        let metadata = self.producer.client().fetch_metadata(None, REQUEST_TIME_MAX);
+        let metadata = metadata.map_err(|error| failed("describe topics of", &self.place, error))?;
+        let count =
+            |topic: &rdkafka::metadata::MetadataTopic| (topic.name().to_owned(), topic.partitions().len() as u32);
+        Ok(metadata.topics().iter().map(count).collect())
+    }
+
+    /// The newest progress of every ingester: the topic is compacted and small.
+    fn read_progress(&self, cluster: &Cluster) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
+        let read = |error| failed("read progress from", &self.place, error);
+        let mut config = cluster.consumer("clickstream-progress");
+        config.set("enable.partition.eof", "true");
+        let consumer: BaseConsumer = cluster.create(&config)?;
+        let mut all = TopicPartitionList::new();
+        all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
+        consumer.assign(&all).map_err(read)?;
+        let mut found = BTreeMap::new();
+        let deadline = Instant::now() + 3 * REQUEST_TIME_MAX;
+        loop {
+            match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    if let (Some(key), Some(value)) = (message.key(), message.payload()) {
+                        found.insert(String::from_utf8_lossy(key).into_owned(), value.to_vec());
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+                Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
+                    return Err(LogError::UnknownTopic(self.progress_topic.clone()));
+                }
+                // Brokers come and go; the deadline decides.
+                Some(Err(error)) => tracing::warn!(%error, "reading progress"),
+                None => {}
+            }
+            if self.stop.load(Ordering::Acquire) {
+                return Err(LogError::Closed);
+            }
+            if Instant::now() >= deadline {
+                return Err(read(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)));
+            }
+        }
+    }
+
+    /// Makes a call until it succeeds, unless the pipeline stops or nothing will help.
+    fn insist(
+        &self,
+        action: &'static str,
+        mut call: impl FnMut(&Self) -> Result<(), KafkaError>,
+    ) -> Result<(), LogError> {
+        let mut pause = RETRY.start;
+        loop {
+            let Err(error) = call(self) else { return Ok(()) };
+            match remedy(&error) {
+                Remedy::Leave => return Err(LogError::Fenced),
+                Remedy::Fail | Remedy::Abort => return Err(failed(action, &self.place, error)),
+                Remedy::Again => self.rest(&error, &mut pause)?,
+            }
+        }
+    }
+
+    /// Pauses after an error, longer each time.
+    fn rest(&self, error: &KafkaError, pause: &mut Duration) -> Result<(), LogError> {
+        if self.stop.load(Ordering::Acquire) {
+            return Err(LogError::Closed);
+        }
+        tracing::warn!(%error, place = self.place, "Kafka does not take what is written; trying again");
+        thread::park_timeout(*pause);
+        *pause = (*pause * 2).min(RETRY.end);
+        Ok(())
+    }
+
+    /// Sends everything and commits. An error means that nothing counts.
+    fn send(&self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), KafkaError> {
+        self.producer.begin_transaction()?;
+        for record in records {
+            let message = BaseRecord::<(), [u8]>::to(record.topic).partition(record.partition as i32);
+            self.enqueue(message.payload(record.payload))?;
+        }
+        let mark = BaseRecord::to(&self.progress_topic).partition(0).key(ingester).payload(progress);
+        self.enqueue(mark)?;
+        loop {
+            match self.producer.commit_transaction(CALL_TIME_MAX) {
+                // Whether it happened is not known yet; the same call finds out.
+                Err(error) if remedy(&error) == Remedy::Again && !self.stop.load(Ordering::Acquire) => {
+                    tracing::warn!(%error, "a commit takes long");
+                }
+                ended => return ended,
+            }
+        }
+    }
+
+    fn enqueue<K: rdkafka::message::ToBytes + ?Sized>(
+        &self,
+        mut record: BaseRecord<'_, K, [u8]>,
+    ) -> Result<(), KafkaError> {
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    self.producer.poll(Duration::from_millis(10));
+                    record = back;
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+}
+
+fn remedy(error: &KafkaError) -> Remedy {
+    let fenced = matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
+    );
+    match error {
+        _ if fenced => Remedy::Leave,
+        KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
+        KafkaError::Transaction(error) if error.is_retriable() => Remedy::Again,
+        KafkaError::Transaction(error) if error.is_fatal() => Remedy::Fail,
+        KafkaError::Transaction(_) => Remedy::Fail,
+        KafkaError::MessageProduction(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
+            Remedy::Fail
+        }
+        _ => Remedy::Abort,
+    }
+}
+
+impl IngestLog for KafkaInlet {
+    fn commit(&mut self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
+        let mut pause = RETRY.start;
+        while let Err(error) = self.send(ingester, records, progress) {
+            match remedy(&error) {
+                Remedy::Leave => return Err(LogError::Fenced),
+                Remedy::Fail => return Err(failed("write to", &self.place, error)),
+                Remedy::Abort | Remedy::Again => {
+                    self.insist("write to", |inlet| inlet.producer.abort_transaction(CALL_TIME_MAX))?;
+                    self.rest(&error, &mut pause)?;
+                }
+            }
+        }
+        self.progress.insert(ingester.to_owned(), progress.to_vec());
+        Ok(())
+    }
+
+    fn progress(&self, ingester: &str) -> Result<Option<Vec<u8>>, LogError> {
+        Ok(self.progress.get(ingester).cloned())
+    }
+
+    fn partitions(&self, topic: &str) -> u32 {
+        self.partitions.get(topic).copied().unwrap_or(0)
+    }
+}

@@ -1,0 +1,312 @@
+//! Serving a fleet: results into SQLite by one thread, facts about the group by another, HTTP over both.
+
+use std::{
+    error::Error,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use anyhow::Context;
+use crds::Checked;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use prometheus::{IntGauge, Registry};
+use tokio::sync::oneshot;
+
+use super::{
+    client::{Cluster, failed},
+    facts::Facts,
+    feed::Feed,
+    names::Names,
+};
+use crate::{
+    clock,
+    dead_letters::{
+        self, DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, ReplayReport, ReplayRequest,
+    },
+    health::HealthServer,
+    ports::LogError,
+    serve::{self, Live, PipelineInfo, ServeState, State, Status},
+    store::{Reader, ResultRecord, TableStore},
+    tail::{Tail, TailError, TopicInfo},
+};
+
+/// How often the brokers are asked how far processing is.
+const FACTS_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a thread waits before it looks whether it should end.
+const WAIT: Duration = Duration::from_millis(200);
+
+/// Dead letters that are looked through, from the newest back.
+const LETTERS_MAX: u64 = 10_000;
+
+/// What the threads share.
+struct Board {
+    /// Set by the owner, read by the threads.
+    stop: AtomicBool,
+    /// Set by the feeding thread once the tables have caught up.
+    caught_up: AtomicBool,
+    /// Written by the thread of facts, read by requests.
+    status: Mutex<Status>,
+    /// The first thread that failed says why.
+    failure: Mutex<Option<String>>,
+}
+
+impl Board {
+    fn fail(&self, error: &anyhow::Error) {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(format!("{error:#}"));
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        if let Some(failure) = &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+            return Err(failure.clone());
+        }
+        match self.caught_up.load(Ordering::Acquire) {
+            true => Ok(()),
+            false => Err("reading the results so far".into()),
+        }
+    }
+}
+
+/// Serves until a signal comes or a thread fails.
+///
+/// # Errors
+/// Where a port is taken, a topic is missing, or the tables cannot be written.
+pub fn run(
+    checked: &Checked,
+    cluster: &Cluster,
+    listen: SocketAddr,
+    health_listen: SocketAddr,
+    signals: &Receiver<()>,
+) -> anyhow::Result<()> {
+    let (plan, spec) = (&checked.plan, &checked.manifest.spec);
+    let names = Names::new(&checked.manifest.name);
+    let store = TableStore::open(None, plan)?;
+    let (changes, reader) = (store.changes(), Arc::new(Reader::open(store.path())?));
+    let started_at = engine::time::rfc3339(clock::now());
+    let board = Arc::new(Board {
+        stop: AtomicBool::new(false),
+        caught_up: AtomicBool::new(false),
+        status: Mutex::new(Status { started_at, ..Status::default() }),
+        failure: Mutex::new(None),
+    });
+    let metrics = Registry::new();
+    let ready = Arc::clone(&board);
+    let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.clone())?;
+    let topics = plan.topics.iter().map(|topic| topic.name.clone()).collect();
+    let threads = [
+        spawn("results", &board, {
+            let feed = Feed::open(cluster, &names.results(), 0, 0)?;
+            let lag = gauge(&metrics, "clickstream_serve_lag_rows", "Results that are not in the tables yet.")?;
+            move |board| feed_tables(feed, store, &lag, board)
+        })?,
+        spawn("facts", &board, {
+            let facts = Facts::new(cluster, &names, topics)?;
+            let lag = gauge(&metrics, "clickstream_process_lag_events", "Raw records that are not processed yet.")?;
+            move |board| gather_facts(&facts, &lag, board)
+        })?,
+    ];
+    let live = FleetPipeline { board: Arc::clone(&board), cluster: cluster.clone(), names };
+    let state = ServeState {
+        pipeline: PipelineInfo::new(plan, spec.serve.dashboard.refresh.to_std(), !spec.serve.dashboard.disabled),
+        reader,
+        changes,
+        live: Arc::new(live),
+        metrics,
+    };
+    let http = Http::start(listen, state)?;
+    eprintln!("dashboard: http://{}", http.address);
+    while signals.recv_timeout(WAIT) == Err(RecvTimeoutError::Timeout) && !threads.iter().any(JoinHandle::is_finished) {
+    }
+    board.stop.store(true, Ordering::Release);
+    http.stop();
+    health.stop();
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    match board.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        Some(failure) => Err(anyhow::anyhow!(failure)),
+        None => Ok(()),
+    }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> anyhow::Result<IntGauge> {
+    let gauge = IntGauge::new(name, help)?;
+    registry.register(Box::new(gauge.clone()))?;
+    Ok(gauge)
+}
+
+fn spawn(
+    name: &str,
+    board: &Arc<Board>,
+    body: impl FnOnce(&Board) -> anyhow::Result<()> + Send + 'static,
+) -> anyhow::Result<JoinHandle<()>> {
+    let board = Arc::clone(board);
+    let run = move || body(&board).unwrap_or_else(|error| board.fail(&error));
+    thread::Builder::new().name(name.into()).spawn(run).context("no thread is left")
+}
+
+/// From the results topic into the tables, from the first record that is still there.
+fn feed_tables(mut feed: Feed, mut store: TableStore, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
+    let mut batch = Vec::new();
+    let mut looked_at = Instant::now();
+    while !board.stop.load(Ordering::Acquire) {
+        batch.clear();
+        feed.read(WAIT, &mut batch)?;
+        let records: Vec<_> = batch
+            .iter()
+            .filter_map(|record| {
+                Some(ResultRecord { offset: record.offset, key: &record.key, document: record.value.as_deref()? })
+            })
+            .collect();
+        store.apply(&records)?;
+        if feed.is_caught_up() {
+            board.caught_up.store(true, Ordering::Release);
+        }
+        if looked_at.elapsed() >= FACTS_EVERY {
+            looked_at = Instant::now();
+            // A broker that does not answer leaves the last figure.
+            if let Ok(end) = feed.end() {
+                lag.set(end.saturating_sub(store.offset()) as i64);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn gather_facts(facts: &Facts, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
+    let mut last: Option<(Instant, u64)> = None;
+    while !board.stop.load(Ordering::Acquire) {
+        match facts.partitions() {
+            Ok(partitions) => {
+                let events: u64 = partitions.iter().map(|partition| partition.position).sum();
+                lag.set(partitions.iter().map(|at| at.end.saturating_sub(at.position)).sum::<u64>() as i64);
+                let rate = last.map_or(0.0, |(at, before)| {
+                    events.saturating_sub(before) as f64 / at.elapsed().as_secs_f64().max(0.001)
+                });
+                last = Some((Instant::now(), events));
+                let mut status = board.status.lock().unwrap_or_else(PoisonError::into_inner);
+                let started_at = status.started_at.clone();
+                *status = Status {
+                    state: State::Running,
+                    started_at,
+                    events,
+                    events_per_second: rate,
+                    partitions,
+                    ..Status::default()
+                };
+            }
+            Err(error) => tracing::warn!(%error, "the brokers do not say how far processing is"),
+        }
+        let until = Instant::now() + FACTS_EVERY;
+        while Instant::now() < until && !board.stop.load(Ordering::Acquire) {
+            thread::park_timeout(WAIT);
+        }
+    }
+    Ok(())
+}
+
+/// The HTTP server and its runtime.
+struct Http {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Http {
+    fn start(listen: SocketAddr, state: ServeState) -> anyhow::Result<Self> {
+        let taken = || format!("failed to listen on {listen}; if the port is taken, choose another with --listen");
+        let listener = std::net::TcpListener::bind(listen).with_context(taken)?;
+        listener.set_nonblocking(true).context("failed to set up the listener")?;
+        let address = listener.local_addr().context("the listener has no address")?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.context("failed to start the HTTP server")?;
+        let (stop, stopped) = oneshot::channel();
+        let body = move || {
+            let served = runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener)?;
+                let until = async {
+                    // Told to stop, or the one who could tell is gone.
+                    drop(stopped.await);
+                };
+                serve::serve(listener, state, axum::Router::new(), until).await
+            });
+            if let Err(error) = served {
+                tracing::error!(%error, "the HTTP server stopped");
+            }
+        };
+        let thread = thread::Builder::new().name("http".into()).spawn(body).context("no thread for HTTP")?;
+        Ok(Self { address, stop, thread })
+    }
+
+    fn stop(self) {
+        let _server_may_be_gone = self.stop.send(());
+        drop(self.thread.join());
+    }
+}
+
+/// What requests may ask of a fleet.
+struct FleetPipeline {
+    board: Arc<Board>,
+    cluster: Cluster,
+    names: Names,
+}
+
+impl FleetPipeline {
+    /// Reads letters from `first` on, up to the end as it is now.
+    fn letters(&self, first: u64, count_max: u64) -> Result<Vec<(u64, Vec<u8>)>, LogError> {
+        let topic = self.names.dead_letters();
+        let end = Feed::open(&self.cluster, &topic, 0, 0)?.end()?;
+        let first = first.max(end.saturating_sub(count_max));
+        let mut found = Vec::new();
+        if first >= end {
+            return Ok(found);
+        }
+        let mut feed = Feed::open(&self.cluster, &topic, 0, first)?;
+        let (mut batch, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
+        while !feed.is_caught_up() && (found.len() as u64) < count_max {
+            feed.read(WAIT, &mut batch)?;
+            found.extend(batch.drain(..).filter_map(|record| Some((record.offset, record.value?))));
+            if Instant::now() >= deadline {
+                let late = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
+                let late = rdkafka::error::KafkaError::MessageConsumption(late);
+                return Err(failed("read", &topic, late));
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Live for FleetPipeline {
+    fn status(&self) -> Status {
+        self.board.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Box<dyn Error + Send + Sync>> {
+        Ok(dead_letters::page(query, &self.letters(0, LETTERS_MAX)?)?)
+    }
+
+    fn dead_letter(&self, id: u64) -> Result<Option<DeadLetterDetail>, DeadLetterError> {
+        let found = self.letters(id, LETTERS_MAX)?;
+        found.iter().find(|(offset, _)| *offset == id).map(|(_, letter)| dead_letters::detail(id, letter)).transpose()
+    }
+
+    fn replay(&self, _request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError> {
+        let told = "dead letters of a fleet are not replayed from here yet: write repaired records to their raw topic";
+        Err(DeadLetterError::Mistake(told.into()))
+    }
+
+    fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
+        Ok(Vec::new())
+    }
+
+    fn tail(&self, topic: &str, _last: u64) -> Result<Tail, TailError> {
+        Err(TailError::Unknown { name: topic.into(), there: Vec::new() })
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.board.ready()
+    }
+}
