@@ -224,12 +224,22 @@ fn task_prefix(task: &str) -> Vec<u8> {
     [task.as_bytes(), &[0]].concat()
 }
 
-fn key(task: &str, position: u64, generation: u64, chunk: u32) -> Vec<u8> {
+/// The key of a chunk: `task, 0, position, generation, chunk`.
+pub(crate) fn key(task: &str, position: u64, generation: u64, chunk: u32) -> Vec<u8> {
     let mut key = task_prefix(task);
     key.extend_from_slice(&position.to_be_bytes());
     key.extend_from_slice(&generation.to_be_bytes());
     key.extend_from_slice(&chunk.to_be_bytes());
     key
+}
+
+/// Task, position, generation and chunk of a key that [`key`] wrote.
+#[cfg(feature = "fleet")]
+pub(crate) fn key_parts(key: &[u8]) -> Option<(&str, u64, u64, u32)> {
+    let end = memchr::memchr(0, key)?;
+    let task = std::str::from_utf8(&key[..end]).ok()?;
+    let chunk = key.get(end + 17..)?.try_into().ok().map(u32::from_be_bytes)?;
+    Some((task, position_of(task, key)?, generation_of(task, key)?, chunk))
 }
 
 fn word(task: &str, key: &[u8], at: usize) -> Option<u64> {
@@ -245,7 +255,8 @@ fn generation_of(task: &str, key: &[u8]) -> Option<u64> {
     word(task, key, 8)
 }
 
-fn frame(fingerprint: u64, chunk: u32, chunks: u32, bytes: &[u8]) -> Vec<u8> {
+/// A chunk with everything that is needed to trust it.
+pub(crate) fn frame(fingerprint: u64, chunk: u32, chunks: u32, bytes: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + bytes.len());
     out.push(VERSION);
     out.extend_from_slice(&fingerprint.to_le_bytes());
@@ -264,7 +275,7 @@ fn checksum(framed: &[u8]) -> u64 {
 }
 
 /// Chunk number, number of chunks, bytes; `None` where it is torn, corrupt, of another version or another plan.
-fn unframe(fingerprint: u64, framed: &[u8]) -> Option<(u32, u32, &[u8])> {
+pub(crate) fn unframe(fingerprint: u64, framed: &[u8]) -> Option<(u32, u32, &[u8])> {
     if framed.len() < HEAD || framed[0] != VERSION {
         return None;
     }

@@ -25,6 +25,8 @@
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), manifests
 //! (`crds`), Kubernetes (`operator`). The fleet's drivers, over Kafka, stand in `kafka`.
 
+#![deny(unsafe_code)]
+
 pub mod clock;
 pub mod health;
 pub mod limits;

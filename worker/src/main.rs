@@ -35,6 +35,9 @@ enum Command {
     /// A role of the fleet: bring events into Kafka.
     #[cfg(feature = "fleet")]
     Ingest(cli::ingest::Args),
+    /// A role of the fleet: turn raw topics into changed rows.
+    #[cfg(feature = "fleet")]
+    Process(cli::process::Args),
     /// A role of the fleet: answer questions, show the dashboard.
     #[cfg(feature = "fleet")]
     Serve(cli::serve::Args),
@@ -55,6 +58,8 @@ fn main() -> ExitCode {
         Command::Generate(args) => cli::generate::run(args),
         #[cfg(feature = "fleet")]
         Command::Ingest(args) => cli::ingest::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Process(args) => cli::process::run(args),
         #[cfg(feature = "fleet")]
         Command::Serve(args) => cli::serve::run(args),
         #[cfg(feature = "fleet")]

@@ -37,7 +37,7 @@ use crate::{
     store::TableStore,
 };
 use console::ConsoleSink;
-pub use data_dir::DataDir;
+pub use data_dir::{DataDir, fingerprint};
 pub use owner::{Owner, Unowned, visit};
 use progress::Progress;
 use pump::Pump;
@@ -277,12 +277,15 @@ fn start_checkpoints(
 }
 
 /// A third of the promised recovery: load and replay fit into what is left.
-fn checkpoint_every(spec: &PipelineSpec) -> Duration {
+#[must_use]
+pub fn checkpoint_every(spec: &PipelineSpec) -> Duration {
     let asked = spec.process.checkpoints.every.as_ref().map(|every| every.to_std());
     asked.unwrap_or(spec.process.recovery.to_std() / 3).max(Duration::from_secs(1))
 }
 
-fn processors() -> usize {
+/// How many processors there are.
+#[must_use]
+pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 

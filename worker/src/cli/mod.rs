@@ -11,6 +11,8 @@ pub mod run;
 #[cfg(feature = "fleet")]
 pub mod ingest;
 #[cfg(feature = "fleet")]
+pub mod process;
+#[cfg(feature = "fleet")]
 pub mod serve;
 pub mod query;
 #[cfg(feature = "fleet")]

@@ -13,12 +13,20 @@
 //!
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), and brokers.
 
-pub mod admin;
 pub mod client;
+pub mod context;
 pub mod names;
 pub mod topics;
+pub mod admin;
+
+pub mod inlet;
+
+pub mod batches;
+pub mod compacted;
+pub mod owner;
+pub mod checkpoints;
+pub mod process;
 
 pub mod facts;
 pub mod feed;
-pub mod inlet;
 pub mod serving;

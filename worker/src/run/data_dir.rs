@@ -100,7 +100,8 @@ impl DataDir {
 }
 
 /// Hash of a plan: checkpoints and messages belong to it.
-pub(super) fn fingerprint(plan: &Plan) -> u64 {
+#[must_use]
+pub fn fingerprint(plan: &Plan) -> u64 {
     xxh3_64(format!("{plan:?}").as_bytes())
 }
 

@@ -1,0 +1,114 @@
+//! What a processor counts. Names, units and help stand here alone.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+
+/// Counters of a processor.
+pub struct Metrics {
+    /// Where they are gathered.
+    pub registry: Registry,
+    /// Records given to tasks for the first time.
+    pub records: IntCounter,
+    /// Records replayed after a recovery.
+    pub replayed: IntCounter,
+    /// Transactions that failed.
+    pub commits_failed: IntCounter,
+    recoveries: IntCounter,
+    commit_seconds: Histogram,
+    recovery_seconds: Histogram,
+    tasks: IntGauge,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    ///
+    /// # Errors
+    /// Where a name is taken, which only a bug can bring about.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok::<_, prometheus::Error>(counter)
+        };
+        let seconds = |name: &str, help: &str| {
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok::<_, prometheus::Error>(histogram)
+        };
+        let tasks = IntGauge::new("clickstream_process_tasks", "tasks that this process owns")?;
+        registry.register(Box::new(tasks.clone()))?;
+        Ok(Self {
+            records: counter("clickstream_process_records_total", "records read, replayed ones not among them")?,
+            replayed: counter("clickstream_process_replayed_records_total", "records replayed after recoveries")?,
+            commits_failed: counter("clickstream_process_commits_failed_total", "transactions that failed")?,
+            recoveries: counter("clickstream_process_recoveries_total", "tasks that were recovered")?,
+            commit_seconds: seconds("clickstream_process_commit_seconds", "time that commits took")?,
+            recovery_seconds: seconds("clickstream_process_recovery_seconds", "time from given to reading on")?,
+            tasks,
+            registry,
+        })
+    }
+
+    /// Counts records.
+    pub fn read(&self, count: usize, replaying: bool) {
+        (if replaying { &self.replayed } else { &self.records }).inc_by(count as u64);
+    }
+
+    /// Counts a commit.
+    pub fn committed(&self, took: Duration) {
+        self.commit_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Counts a recovery of so many tasks.
+    pub fn recovered(&self, tasks: usize, took: Duration) {
+        self.recoveries.inc_by(tasks as u64);
+        self.recovery_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Shows how many tasks there are.
+    pub fn owns(&self, tasks: usize) {
+        self.tasks.set(tasks as i64);
+    }
+}
+
+/// How a thread is doing. Written by the thread, read by whoever asks whether the process is ready.
+#[derive(Debug, Default)]
+pub struct ThreadState {
+    joined: AtomicBool,
+    tasks: AtomicUsize,
+    replaying: AtomicUsize,
+}
+
+impl ThreadState {
+    /// Says it.
+    pub fn tell(&self, joined: bool, tasks: usize, replaying: usize) {
+        self.joined.store(joined, Ordering::Release);
+        self.tasks.store(tasks, Ordering::Release);
+        self.replaying.store(replaying, Ordering::Release);
+    }
+
+    /// How many tasks it has.
+    #[must_use]
+    pub fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Acquire)
+    }
+
+    /// Whether it does its work, or what it waits for.
+    ///
+    /// # Errors
+    /// What it waits for.
+    pub fn ready(&self) -> Result<(), String> {
+        if !self.joined.load(Ordering::Acquire) {
+            return Err("a thread has not joined its group".into());
+        }
+        match self.replaying.load(Ordering::Acquire) {
+            0 => Ok(()),
+            tasks => Err(format!("{tasks} tasks are being replayed")),
+        }
+    }
+}

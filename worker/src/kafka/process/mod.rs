@@ -1,0 +1,213 @@
+//! `clickstream process`: MAP and MERGE tasks over Kafka.
+//!
+//! ```text
+//!  thread: poll group ─► given: fence the dead, read checkpoints, recover ─► taken: commit, give up
+//!             │
+//!             ├─► each partition's queue ─ batch ─► task (replays below the committed offset without output)
+//!             └─► every 250 ms: one transaction = outputs of all its tasks + offsets + proof of membership ─► checkpoints
+//! ```
+//! Invariants: a failed transaction drops the tasks in it; they are recovered from what is committed. A partition is read
+//! from a checkpoint at or below its committed offset, or from its start. Nothing is shared but counters and the stop flag.
+
+mod fence;
+mod member;
+mod metrics;
+mod recover;
+mod sources;
+mod task;
+mod thread;
+mod transaction;
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use engine::{
+    map::MapContext,
+    output::{TableSchema, schemas},
+    plan::Plan,
+    time::Millis,
+};
+
+use super::{
+    checkpoints::{CheckpointQueue, CheckpointWriter, Checkpoints},
+    client::{Cluster, REQUEST_TIME_MAX},
+    names::Names,
+};
+use crate::ports::LogError;
+pub use metrics::Metrics;
+use metrics::ThreadState;
+use thread::Thread;
+
+/// Why processing cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum ProcessError {
+    /// Kafka failed for longer than anybody waits.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// A shuffle message is not what an engine of this version writes.
+    #[error("task {task} cannot read its input at offset {offset}")]
+    Corrupt {
+        /// Name of the task.
+        task: String,
+        /// Offset of the message.
+        offset: u64,
+        /// What is wrong with it.
+        #[source]
+        source: engine::codec::Corrupt,
+    },
+    /// Input is gone that no readable checkpoint covers.
+    #[error(
+        "state of task {task} is lost: no readable checkpoint, and its input before offset {log_start} is deleted; \
+         start over under another pipeline name"
+    )]
+    StateLost {
+        /// Name of the task.
+        task: String,
+        /// First offset that is still there.
+        log_start: u64,
+    },
+    /// A topic has partitions that the manifest does not know.
+    #[error("topic {topic} has a partition {partition} that the manifest does not know: raise its `partitions`")]
+    Unplanned {
+        /// The topic.
+        topic: String,
+        /// The partition.
+        partition: u32,
+    },
+    /// A thread of ours has a bug.
+    #[error("a processing thread panicked")]
+    Panicked,
+}
+
+/// What all threads share: facts that do not change, counters, and the flag to stop.
+pub struct Shared {
+    cluster: Cluster,
+    names: Names,
+    plan: Arc<Plan>,
+    schemas: Vec<TableSchema>,
+    context: Arc<MapContext>,
+    checkpoints: Checkpoints,
+    checkpoint_every_ms: Millis,
+    instance: String,
+    /// Counters.
+    pub metrics: Metrics,
+    /// A thread each.
+    state: Vec<ThreadState>,
+    /// Commit, checkpoint and end.
+    stop: AtomicBool,
+    failure: Mutex<Option<ProcessError>>,
+}
+
+/// What a processor needs to start.
+pub struct ProcessOptions {
+    /// Where Kafka is.
+    pub cluster: Cluster,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Lookups and keys.
+    pub context: Arc<MapContext>,
+    /// Where checkpoints lie.
+    pub checkpoints: Checkpoints,
+    /// How often.
+    pub checkpoint_every: Duration,
+    /// What tells this process from others of the pipeline.
+    pub instance: String,
+    /// How many threads.
+    pub threads: usize,
+}
+
+/// Running threads.
+pub struct Processor {
+    /// What they share.
+    pub shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    writer: CheckpointWriter,
+}
+
+impl Processor {
+    /// Starts the threads; each joins the group and works on what it is given.
+    ///
+    /// # Errors
+    /// Where Kafka's client refuses its configuration.
+    ///
+    /// # Panics
+    /// If the system gives no thread, or the names of metrics collide.
+    pub fn start(options: ProcessOptions) -> Result<Self, ProcessError> {
+        let names = Names::new(&options.plan.pipeline);
+        let writer = CheckpointWriter::start(options.checkpoints.clone(), names.shuffle())?;
+        let count = options.threads.max(1);
+        let shared = Arc::new(Shared {
+            schemas: schemas(&options.plan),
+            names,
+            cluster: options.cluster,
+            plan: options.plan,
+            context: options.context,
+            checkpoints: options.checkpoints,
+            checkpoint_every_ms: options.checkpoint_every.as_millis() as Millis,
+            instance: options.instance,
+            metrics: Metrics::new().expect("the names of metrics differ"),
+            state: (0..count).map(|_| ThreadState::default()).collect(),
+            stop: AtomicBool::new(false),
+            failure: Mutex::new(None),
+        });
+        let threads = (0..count).map(|number| {
+            let (shared, queue) = (Arc::clone(&shared), writer.queue());
+            let body = move || run(&shared, queue, number);
+            let thread = std::thread::Builder::new().name(format!("process-{number}")).spawn(body);
+            thread.expect("a process that just started can have a few more threads")
+        });
+        let threads = threads.collect();
+        Ok(Self { shared, threads, writer })
+    }
+
+    /// Whether a thread has ended before it was told to.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.writer.has_failed() || self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    /// Commits, checkpoints, leaves the group and ends.
+    ///
+    /// # Errors
+    /// The first failure of any thread.
+    pub fn stop(self) -> Result<(), ProcessError> {
+        self.shared.stop.store(true, Ordering::Release);
+        let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count() > 0;
+        let written = self.writer.finish();
+        let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failure {
+            Some(failure) => Err(failure),
+            None if panicked => Err(ProcessError::Panicked),
+            None => Ok(written?),
+        }
+    }
+}
+
+impl Shared {
+    /// Whether all threads do their work, or what one waits for.
+    ///
+    /// # Errors
+    /// What is waited for.
+    pub fn ready(&self) -> Result<(), String> {
+        self.metrics.owns(self.state.iter().map(ThreadState::tasks).sum());
+        self.state.iter().try_for_each(ThreadState::ready)
+    }
+}
+
+fn run(shared: &Arc<Shared>, queue: CheckpointQueue, number: usize) {
+    if let Err(error) = Thread::start(shared, queue, number).and_then(Thread::run) {
+        tracing::error!(%error, thread = number, "processing stopped");
+        shared.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+}
+
+/// How long a thread waits for an answer that it cannot go on without.
+const fn client_time() -> Duration {
+    REQUEST_TIME_MAX
+}

@@ -1,0 +1,274 @@
+//! One processing thread: its member of the group, its tasks, its transactions. It shares nothing with others but counters.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use engine::{output::Output, time::Millis};
+
+use super::{
+    ProcessError, Shared,
+    fence::fence_the_dead,
+    member::{Change, Member, Place},
+    recover::recover,
+    sources::{Role, topics},
+    task::{Read, Task},
+    transaction::{Targets, Transactions},
+};
+use crate::{clock, kafka::checkpoints::CheckpointQueue, limits, ports::LogError};
+
+/// Milliseconds between two commits of a thread that has something to say.
+const COMMIT_EVERY_MS: Millis = 250;
+
+/// How long a thread that found nothing to read waits for the group's news before it looks again.
+const IDLE_WAIT: Duration = Duration::from_millis(10);
+
+/// How long a question for a partition's end may hold a thread up.
+const END_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// A thread and what it owns. Fields are dropped in this order: tasks hold the consumer, which leaves the group last.
+pub struct Thread {
+    tasks: Vec<Task>,
+    transactions: Transactions,
+    member: Member,
+    shared: Arc<Shared>,
+    queue: CheckpointQueue,
+    targets: Targets,
+    number: usize,
+    id: String,
+    output: Output,
+    last_commit_at: Millis,
+}
+
+impl Thread {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn start(shared: &Arc<Shared>, queue: CheckpointQueue, number: usize) -> Result<Self, ProcessError> {
+        let id = shared.names.process_transaction(&shared.instance, number);
+        let transactions = Transactions::start(&shared.cluster, &id)?;
+        let member = Member::join(&shared.cluster, &shared.names, &id, &topics(&shared.names, &shared.plan))?;
+        Ok(Self {
+            tasks: Vec::new(),
+            transactions,
+            member,
+            queue,
+            targets: Targets::new(&shared.names, &shared.plan),
+            number,
+            id,
+            output: Output::default(),
+            last_commit_at: clock::now(),
+            shared: Arc::clone(shared),
+        })
+    }
+
+    /// Works until the process is told to stop; then commits and checkpoints for the last time.
+    ///
+    /// # Errors
+    /// What no recovery can put right.
+    pub fn run(mut self) -> Result<(), ProcessError> {
+        let mut wait = Duration::ZERO;
+        while !self.shared.stop.load(Ordering::Acquire) {
+            for change in self.member.poll(wait) {
+                self.answer(change)?;
+            }
+            let now = clock::now();
+            let read = self.read(now)?;
+            self.mark_idle(now);
+            self.commit_if_due(now)?;
+            self.tell();
+            wait = if read > 0 { Duration::ZERO } else { IDLE_WAIT };
+        }
+        self.last_words();
+        Ok(())
+    }
+
+    fn answer(&mut self, change: Change) -> Result<(), ProcessError> {
+        match change {
+            Change::Given(places) => {
+                tracing::info!(thread = self.number, partitions = ?names(&places), "given");
+                self.adopt(places)
+            }
+            Change::Taken(places) => {
+                tracing::info!(thread = self.number, partitions = ?names(&places), "taken");
+                // Whatever this commit comes to: who gets the partitions recovers from what is committed.
+                if let Err(error) = self.commit(clock::now(), true) {
+                    tracing::warn!(thread = self.number, %error, "the last commit before a hand-over failed");
+                    self.start_over(&places)?;
+                }
+                self.give_up(&places)
+            }
+            Change::Lost(places) => {
+                tracing::warn!(thread = self.number, partitions = ?names(&places), "lost: another member has them");
+                self.give_up(&places)
+            }
+        }
+    }
+
+    fn give_up(&mut self, places: &[Place]) -> Result<(), ProcessError> {
+        self.tasks.retain(|task| !places.contains(&task.place));
+        Ok(self.member.unassign(places)?)
+    }
+
+    /// Recovers the tasks of `places` and begins to read them.
+    fn adopt(&mut self, places: Vec<Place>) -> Result<(), ProcessError> {
+        if places.is_empty() {
+            return Ok(self.member.assign(&[])?);
+        }
+        let began = Instant::now();
+        let shared = Arc::clone(&self.shared);
+        let roles = places.iter().map(|place| Role::of(place, &shared.names, &shared.plan));
+        let roles: Vec<Role> = roles.collect::<Result<_, _>>()?;
+        fence_the_dead(&shared.cluster, &shared.names, &self.member, &places, &self.id)?;
+        let committed = self.member.committed(&places)?;
+        let names: Vec<String> = roles.iter().map(|role| role.task_name(&shared.plan)).collect();
+        let stored = shared.checkpoints.read(&names)?;
+        let now = clock::now();
+        let mut from = Vec::new();
+        for (((place, role), name), committed) in places.into_iter().zip(&roles).zip(&names).zip(committed) {
+            let log_start = self.member.offsets(&place, super::client_time())?.start;
+            let stored = &stored[name];
+            let recovered = recover(&shared, role, name, stored, committed, log_start)?;
+            self.queue.know(name, stored);
+            let (start, until) = (recovered.from, recovered.committed);
+            let mut task = Task::new(role, &shared.plan, &self.member, place.clone(), recovered.work, until, now);
+            if start > task.work.position() {
+                task.checkpoint_soon();
+            }
+            tracing::info!(task = name, from = start, until, log_start, "recovers");
+            self.tasks.push(task);
+            // Records before the log's start are gone; the task was asked whether it can do without.
+            from.push((place, start.max(log_start)));
+            self.skip_lost(log_start, start);
+        }
+        self.tasks.sort_by(|left, right| left.name.cmp(&right.name));
+        self.member.assign(&from)?;
+        self.shared.metrics.recovered(names.len(), began.elapsed());
+        Ok(())
+    }
+
+    /// Counts what retention took between the state of the task that was just pushed and the log's start.
+    fn skip_lost(&mut self, log_start: u64, start: u64) {
+        if let Some(task) = self.tasks.last_mut().filter(|task| log_start > start && !task.is_replaying()) {
+            task.skip_to(log_start);
+        }
+    }
+
+    fn read(&mut self, now: Millis) -> Result<usize, ProcessError> {
+        let mut read = 0;
+        let mut out_of_range = Vec::new();
+        for task in &mut self.tasks {
+            let replaying = task.is_replaying();
+            match task.read(now)? {
+                Read::Records(count) => {
+                    read += count;
+                    self.shared.metrics.read(count, replaying);
+                }
+                Read::OutOfRange => out_of_range.push(task.place.clone()),
+            }
+        }
+        for place in out_of_range {
+            self.find_place_again(&place)?;
+        }
+        Ok(read)
+    }
+
+    /// The log no longer has what a task wants next: count it as expired where that is possible, or recover.
+    fn find_place_again(&mut self, place: &Place) -> Result<(), ProcessError> {
+        let start = self.member.offsets(place, super::client_time())?.start;
+        let Some(task) = self.tasks.iter_mut().find(|task| task.place == *place) else { return Ok(()) };
+        self.member.unassign(std::slice::from_ref(place))?;
+        if task.skip_to(start) {
+            task.split(&self.member);
+            return Ok(self.member.assign(&[(place.clone(), start)])?);
+        }
+        self.tasks.retain(|task| task.place != *place);
+        self.adopt(vec![place.clone()])
+    }
+
+    fn mark_idle(&mut self, now: Millis) {
+        let member = &self.member;
+        for task in &mut self.tasks {
+            task.mark_if_idle(now, |place| member.offsets(place, END_TIME_MAX).ok().map(|offsets| offsets.end));
+        }
+    }
+
+    fn commit_if_due(&mut self, now: Millis) -> Result<(), ProcessError> {
+        let waiting: usize =
+            self.tasks.iter().filter(|task| !task.is_replaying()).map(|task| task.uncommitted_bytes).sum();
+        let due = now - self.last_commit_at >= COMMIT_EVERY_MS || waiting >= limits::COMMIT_BYTES_MAX;
+        if !due {
+            return Ok(());
+        }
+        match self.commit(now, false) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                tracing::warn!(thread = self.number, %error, "a commit failed: its tasks are recovered");
+                self.start_over(&[])
+            }
+        }
+    }
+
+    /// Commits what all tasks have to say as one transaction. `last` is for tasks that are about to go: their states are
+    /// written down too.
+    fn commit(&mut self, now: Millis, last: bool) -> Result<(), LogError> {
+        self.last_commit_at = now;
+        let every_ms = self.shared.checkpoint_every_ms;
+        let ready = |task: &&mut Task| !task.is_replaying() && (task.has_news || last);
+        let mut saying: Vec<&mut Task> = self.tasks.iter_mut().filter(ready).collect();
+        if saying.is_empty() {
+            return Ok(());
+        }
+        let shared = &self.shared;
+        let began = Instant::now();
+        let mut open = self.transactions.begin()?;
+        let mut whole = Vec::new();
+        for task in &mut saying {
+            let checkpoint = last || task.wants_checkpoint(now, every_ms);
+            task.flush(now, checkpoint, &mut self.output);
+            whole.push(checkpoint);
+            let what = (&self.targets, &*shared.plan, &*shared.schemas);
+            open.write(&mut self.output, what, (&task.place, task.work.position()))?;
+        }
+        open.commit(&self.member)?;
+        shared.metrics.committed(began.elapsed());
+        for (task, _) in saying.iter_mut().zip(whole).filter(|(_, whole)| *whole) {
+            self.queue.write(task.snapshot(now));
+        }
+        Ok(())
+    }
+
+    /// After a failed commit: all tasks are dropped and, but for those `leaving`, recovered from what is committed.
+    fn start_over(&mut self, leaving: &[Place]) -> Result<(), ProcessError> {
+        self.shared.metrics.commits_failed.inc();
+        self.output.clear();
+        let mine: Vec<Place> = self.tasks.drain(..).map(|task| task.place).collect();
+        let staying: Vec<Place> = mine.into_iter().filter(|place| !leaving.contains(place)).collect();
+        self.transactions.abort();
+        self.transactions = Transactions::start(&self.shared.cluster, &self.id)?;
+        self.member.unassign(&staying)?;
+        self.adopt(staying)
+    }
+
+    fn tell(&self) {
+        let replaying = self.tasks.iter().filter(|task| task.is_replaying()).count();
+        self.shared.state[self.number].tell(self.member.has_joined(), self.tasks.len(), replaying);
+    }
+
+    fn last_words(&mut self) {
+        if let Err(error) = self.commit(clock::now(), true) {
+            tracing::warn!(thread = self.number, %error, "the last commit failed: who comes next recovers");
+            self.transactions.abort();
+        }
+        let places: Vec<Place> = self.tasks.drain(..).map(|task| task.place).collect();
+        if let Err(error) = self.member.unassign(&places) {
+            tracing::debug!(%error, "leaving without ceremony");
+        }
+    }
+}
+
+fn names(places: &[Place]) -> Vec<String> {
+    places.iter().map(|place| format!("{}/{}", place.topic, place.partition)).collect()
+}

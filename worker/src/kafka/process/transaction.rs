@@ -1,0 +1,190 @@
+//! Outputs of tasks and the offsets of their inputs, as one transaction.
+
+use std::time::Duration;
+
+use engine::{
+    output::{Output, TableSchema},
+    plan::Plan,
+};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    config::FromClientConfigAndContext as _,
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+
+use super::member::{Member, Place};
+use crate::{
+    kafka::{
+        client::{Cluster, REQUEST_TIME_MAX, failed},
+        context::Logged,
+        names::Names,
+    },
+    log::record::{write_dead_letter, write_silver},
+    ports::LogError,
+};
+
+/// How long a commit may take before the tasks of a thread are recovered instead.
+const COMMIT_TIME_MAX: Duration = Duration::from_secs(12);
+
+/// How long a full queue is given to empty itself a little.
+const FULL_PAUSE: Duration = Duration::from_millis(5);
+
+/// Where the outputs of a pipeline go.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    shuffle: String,
+    results: String,
+    dead_letters: String,
+    silver: Vec<String>,
+}
+
+impl Targets {
+    /// Names all of them.
+    #[must_use]
+    pub fn new(names: &Names, plan: &Plan) -> Self {
+        Self {
+            shuffle: names.shuffle(),
+            results: names.results(),
+            dead_letters: names.dead_letters(),
+            silver: plan.streams.iter().map(|stream| names.silver(&stream.name)).collect(),
+        }
+    }
+}
+
+/// A thread's way to write.
+pub struct Transactions {
+    producer: BaseProducer<Logged>,
+    id: String,
+    key: Vec<u8>,
+    value: Vec<u8>,
+}
+
+/// A transaction that is open. Whoever holds it may write; dropping it without a commit leaves it to
+/// [`Transactions::begin`]'s successor to abort.
+pub struct Open<'a> {
+    transactions: &'a mut Transactions,
+    offsets: TopicPartitionList,
+}
+
+impl Transactions {
+    /// Makes a producer under `id`, and ends what an earlier one of that id left open.
+    ///
+    /// # Errors
+    /// Where no coordinator answers.
+    pub fn start(cluster: &Cluster, id: &str) -> Result<Self, LogError> {
+        let mut config = cluster.transactional(id);
+        config.set("queue.buffering.max.messages", "500000");
+        config.set("queue.buffering.max.kbytes", "262144");
+        // A commit flushes: nothing is gained by waiting for more.
+        config.set("linger.ms", "1");
+        let wrong = |error| failed("start transactions at", &cluster.bootstrap, error);
+        let producer: BaseProducer<Logged> = BaseProducer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        producer.init_transactions(REQUEST_TIME_MAX * 3).map_err(wrong)?;
+        Ok(Self { producer, id: id.into(), key: Vec::new(), value: Vec::new() })
+    }
+
+    /// Begins one.
+    ///
+    /// # Errors
+    /// [`LogError::Fenced`] where somebody newer writes under our id.
+    pub fn begin(&mut self) -> Result<Open<'_>, LogError> {
+        self.producer.begin_transaction().map_err(|error| refused(&self.id, error))?;
+        Ok(Open { transactions: self, offsets: TopicPartitionList::new() })
+    }
+
+    /// Aborts what is open, if the producer still may.
+    pub fn abort(&self) {
+        if let Err(error) = self.producer.abort_transaction(REQUEST_TIME_MAX) {
+            tracing::debug!(%error, "an abort failed; starting the producer anew does it too");
+        }
+    }
+
+    fn send(&self, topic: &str, partition: u32, key: Option<&[u8]>, value: &[u8]) -> Result<(), LogError> {
+        let mut record = BaseRecord::to(topic).payload(value).partition(partition as i32);
+        if let Some(key) = key {
+            record = record.key(key);
+        }
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    record = back;
+                    self.producer.poll(FULL_PAUSE);
+                }
+                Err((error, _)) => return Err(failed("write", topic, error)),
+            }
+        }
+    }
+}
+
+impl Open<'_> {
+    /// Writes what a task said, and how far it has read `place`.
+    ///
+    /// # Errors
+    /// Where the producer refuses: abort.
+    pub fn write(
+        &mut self,
+        output: &mut Output,
+        (targets, plan, schemas): (&Targets, &Plan, &[TableSchema]),
+        (place, next): (&Place, u64),
+    ) -> Result<(), LogError> {
+        let Transactions { key, value, .. } = &mut *self.transactions;
+        let (mut key, mut value) = (std::mem::take(key), std::mem::take(value));
+        let all = &*self.transactions;
+        for (partition, message) in output.shuffle.iter().enumerate().filter(|(_, message)| !message.is_empty()) {
+            all.send(&targets.shuffle, partition as u32, None, message)?;
+        }
+        for row in &output.rows {
+            key.clear();
+            value.clear();
+            row.write_key(&schemas[row.table], &mut key);
+            row.write_document(&schemas[row.table], &mut value);
+            all.send(&targets.results, 0, Some(&key), &value)?;
+        }
+        for letter in &output.dead_letters {
+            value.clear();
+            write_dead_letter(letter, plan, &mut value);
+            all.send(&targets.dead_letters, 0, None, &value)?;
+        }
+        for event in &output.silver {
+            value.clear();
+            write_silver(event, plan, &mut value);
+            all.send(&targets.silver[event.stream], 0, Some(&event.key), &value)?;
+        }
+        output.clear();
+        (self.transactions.key, self.transactions.value) = (key, value);
+        self.reached(place, next)
+    }
+
+    fn reached(&mut self, place: &Place, next: u64) -> Result<(), LogError> {
+        let wrong = |error| failed("commit the position in", &place.topic, error);
+        let mut element = self.offsets.add_partition(&place.topic, place.partition as i32);
+        element.set_offset(Offset::Offset(next as i64)).map_err(wrong)?;
+        element.set_metadata(&self.transactions.id);
+        Ok(())
+    }
+
+    /// Commits everything, or nothing.
+    ///
+    /// # Errors
+    /// Where it was refused, or nobody knows: abort, drop the tasks and recover them.
+    pub fn commit(self, member: &Member) -> Result<(), LogError> {
+        let Transactions { producer, id, .. } = &*self.transactions;
+        let sent = producer.send_offsets_to_transaction(&self.offsets, &member.proof(), COMMIT_TIME_MAX);
+        sent.and_then(|()| producer.commit_transaction(COMMIT_TIME_MAX)).map_err(|error| refused(id, error))
+    }
+}
+
+fn refused(id: &str, error: KafkaError) -> LogError {
+    let fenced = [
+        RDKafkaErrorCode::ProducerFenced,
+        RDKafkaErrorCode::InvalidProducerEpoch,
+        RDKafkaErrorCode::Fenced,
+        RDKafkaErrorCode::FencedInstanceId,
+    ];
+    match error.rdkafka_error_code() {
+        Some(code) if fenced.contains(&code) => LogError::Fenced,
+        _ => failed("commit a transaction of", id, error),
+    }
+}
