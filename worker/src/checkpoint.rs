@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -187,16 +188,17 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    /// Starts the thread. `written` hears of every checkpoint that is safe: task and position.
+    /// Starts the thread. `written` hears of every checkpoint that is safe, and how long it took.
     ///
     /// # Panics
     /// If the system gives no thread.
-    pub fn start(store: CheckpointStore, mut written: impl FnMut(&str, u64) + Send + 'static) -> Self {
+    pub fn start(store: CheckpointStore, mut written: impl FnMut(&Snapshot, Duration) + Send + 'static) -> Self {
         let (queue, snapshots): (Sender<Snapshot>, Receiver<Snapshot>) = bounded(limits::CHECKPOINT_QUEUE);
         let work = move || {
             for snapshot in snapshots {
+                let began = Instant::now();
                 store.write(&snapshot)?;
-                written(&snapshot.task, snapshot.position);
+                written(&snapshot, began.elapsed());
             }
             Ok(())
         };

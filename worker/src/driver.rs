@@ -25,6 +25,7 @@ use engine::{
 use crate::{
     checkpoint::{CheckpointStore, Snapshot},
     log::SharedLog,
+    metrics::Metrics,
     ports::{Log, LogError, PROCESS},
 };
 pub use layout::Layout;
@@ -80,6 +81,8 @@ pub struct Shared {
     stop: AtomicBool,
     /// MAP tasks that have closed their windows.
     finished: AtomicU64,
+    /// What is counted where it happens.
+    pub metrics: Arc<Metrics>,
     /// Raw records processed since the start.
     pub processed: AtomicU64,
     failure: Mutex<Option<DriverError>>,
@@ -108,6 +111,8 @@ pub struct DriverOptions {
     pub checkpoint_every: Duration,
     /// How many threads.
     pub threads: usize,
+    /// Where they count.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Driver {
@@ -131,6 +136,7 @@ impl Driver {
             ingest_done: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             finished: AtomicU64::new(0),
+            metrics: options.metrics,
             processed: AtomicU64::new(0),
             failure: Mutex::new(None),
         });
@@ -178,6 +184,13 @@ impl Shared {
             (0..plan.partitions).map(move |partition| Source { topic: topic as u32, partition })
         });
         raw.chain([Source { topic: Source::REPAIRED, partition: 0 }]).collect()
+    }
+
+    /// Names of all tasks, as checkpoints carry them.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<String> {
+        let maps = self.sources().into_iter().map(|source| map::task_name(&self.plan, source));
+        maps.chain((0..self.plan.shuffle_partitions).map(merge::task_name)).collect()
     }
 
     /// Whether everything that was read is in the tables: every MAP task has closed its windows and every shuffle partition

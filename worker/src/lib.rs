@@ -30,6 +30,7 @@
 pub mod clock;
 pub mod health;
 pub mod limits;
+pub mod metrics;
 pub mod ports;
 pub mod secrets;
 

@@ -11,8 +11,10 @@ mod console;
 mod data_dir;
 pub(crate) mod lookups;
 mod owner;
+mod observed;
 mod progress;
 mod pump;
+mod sinks;
 mod summary;
 
 use std::{
@@ -29,15 +31,17 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::{map::MapContext, plan::Plan};
 
 use crate::{
-    checkpoint::{CheckpointStore, CheckpointWriter},
+    checkpoint::{CheckpointStore, CheckpointWriter, Snapshot},
     cli::Mistake,
     driver::{Driver, DriverOptions, Layout, Shared},
     ingest::{self, IngestOptions, Ingesters},
     log::{Fsync, Inlet, SharedLog, Syncer},
+    metrics::Metrics,
     store::TableStore,
 };
 use console::ConsoleSink;
 pub use data_dir::{DataDir, fingerprint};
+use observed::Observed;
 pub use owner::{Owner, Unowned, visit};
 use progress::Progress;
 use pump::Pump;
@@ -135,6 +139,7 @@ struct Pipeline {
     consoles: Vec<ConsoleSink>,
     server: Option<crate::run::server::Server>,
     reader: Arc<crate::store::Reader>,
+    spec: PipelineSpec,
     started: Instant,
 }
 
@@ -153,7 +158,8 @@ impl Pipeline {
         let listener = server::bind(options.listen)?;
         let syncer = Syncer::start(&log).context("failed to start the log's sync thread")?;
         let checkpoints = CheckpointStore::new(Arc::clone(&log), data_dir.fingerprint, data_dir.generation);
-        let writer = start_checkpoints(&log, &plan, &checkpoints)?;
+        let metrics = Arc::new(Metrics::default());
+        let writer = start_checkpoints(&log, &plan, &checkpoints, Arc::clone(&metrics))?;
         let driver = Driver::start(DriverOptions {
             log: Arc::clone(&log),
             plan: Arc::clone(&plan),
@@ -162,6 +168,7 @@ impl Pipeline {
             queue: writer.queue(),
             checkpoint_every: checkpoint_every(spec),
             threads: options.threads.unwrap_or_else(processors),
+            metrics: Arc::clone(&metrics),
         })?;
         let shared = Arc::clone(&driver.shared);
         let pump = Pump::start(Arc::clone(&shared), store)?;
@@ -187,13 +194,27 @@ impl Pipeline {
             eprintln!("ingester {ingester}: http://{address}");
         }
         let live = server::RunningPipeline::new(Arc::clone(&shared), Arc::clone(&reader))?;
+        metrics.register(Observed::new(Arc::clone(&shared), Arc::clone(&reader), Arc::clone(&live.latest)));
         let server =
             server::Server::start(listener, &plan, spec, Arc::clone(&reader), changes, live, ingesters.router())?;
         data_dir.publish(server.address)?;
         eprintln!("dashboard: http://{}", server.address);
         let started = Instant::now();
         let server = Some(server);
-        Ok(Self { log, shared, driver, writer, syncer, ingesters, pump, consoles, server, reader, started })
+        Ok(Self {
+            log,
+            shared,
+            driver,
+            writer,
+            syncer,
+            ingesters,
+            pump,
+            consoles,
+            server,
+            reader,
+            spec: spec.clone(),
+            started,
+        })
     }
 
     /// Watches until the run is done, somebody asks for its end, or something fails.
@@ -208,7 +229,8 @@ impl Pipeline {
                 return Ok(End::Asked);
             }
             if let Some(server) = &self.server {
-                server.live.update(&self.ingesters.progress());
+                let sinks = sinks::status(&self.shared, &self.spec, &self.pump, &self.consoles);
+                server.live.update(self.ingesters.progress(), sinks);
             }
             progress.show(&self.shared, &self.ingesters.progress());
             let ended = !self.ingesters.progress().is_empty() && self.ingesters.done();
@@ -260,10 +282,13 @@ fn start_checkpoints(
     log: &SharedLog,
     plan: &Arc<Plan>,
     checkpoints: &CheckpointStore,
+    metrics: Arc<Metrics>,
 ) -> anyhow::Result<CheckpointWriter> {
     let layout = Layout::find(log, plan)?;
     let (log, checkpoints_read) = (Arc::clone(log), checkpoints.clone());
-    let written = move |task: &str, _position: u64| {
+    let written = move |snapshot: &Snapshot, took: Duration| {
+        let task = snapshot.task.as_str();
+        metrics.checkpoint(task, snapshot.bytes.len(), took);
         let Some(partition) = task.strip_prefix("merge:").and_then(|number| number.parse().ok()) else { return };
         let trimmed = checkpoints_read.oldest(task).and_then(|oldest| match oldest {
             Some(oldest) => log.delete_below(layout.shuffle(partition), oldest),

@@ -1,17 +1,25 @@
 //! From a task's output to one commit of the log.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Instant};
 
 use engine::output::Output;
 
 use super::Shared;
 use crate::{
     log::record::{write_dead_letter, write_result, write_silver},
+    metrics::Stage,
     ports::{Commit, Log, LogError, PROCESS, Position, Records, TopicPartition},
 };
 
 /// Commits `output` together with the task's position in `input`.
-pub(super) fn commit(shared: &Shared, output: &mut Output, input: TopicPartition, next: u64) -> Result<(), LogError> {
+pub(super) fn commit(
+    shared: &Shared,
+    stage: Stage,
+    output: &mut Output,
+    input: TopicPartition,
+    next: u64,
+) -> Result<(), LogError> {
+    let began = Instant::now();
     let layout = &shared.layout;
     let mut appends: BTreeMap<TopicPartition, Records> = BTreeMap::new();
     for (partition, message) in output.shuffle.iter().enumerate().filter(|(_, message)| !message.is_empty()) {
@@ -33,6 +41,8 @@ pub(super) fn commit(shared: &Shared, output: &mut Output, input: TopicPartition
     let appends: Vec<(TopicPartition, &Records)> = appends.iter().map(|(at, records)| (*at, records)).collect();
     let position = Some(Position { consumer: PROCESS, at: input, next });
     shared.log.commit(&Commit { appends: &appends, position, progress: None })?;
+    output.dead_letters.iter().for_each(|letter| shared.metrics.dead_letter(&letter.reason));
+    shared.metrics.commit(stage, output.rows.len(), began.elapsed());
     output.clear();
     Ok(())
 }

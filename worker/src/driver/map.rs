@@ -15,6 +15,7 @@ use super::{DriverError, Shared, commit::commit, recover::recover};
 use crate::{
     checkpoint::Snapshot,
     clock, limits,
+    metrics::Stage,
     ports::{Log, TopicPartition},
 };
 
@@ -39,7 +40,7 @@ pub(super) struct MapRunner {
 }
 
 /// Name of the task of `source`.
-fn task_name(plan: &Plan, source: Source) -> String {
+pub(super) fn task_name(plan: &Plan, source: Source) -> String {
     format!("map:{}", source.name(plan))
 }
 
@@ -116,6 +117,7 @@ impl MapRunner {
         if self.batch.records.is_empty() {
             return Ok(false);
         }
+        shared.metrics.read(Stage::Map, self.batch.records.len(), bytes);
         shared.processed.fetch_add(self.batch.records.len() as u64, Ordering::Relaxed);
         let first = self.batch.records[0].offset;
         if first > self.task.position() {
@@ -151,7 +153,7 @@ impl MapRunner {
     fn commit(&mut self, shared: &Shared, now: Millis) -> Result<(), DriverError> {
         self.task.flush(&mut self.output);
         if !self.output.is_empty() || self.uncommitted_bytes > 0 {
-            commit(shared, &mut self.output, self.input, self.task.position())?;
+            commit(shared, Stage::Map, &mut self.output, self.input, self.task.position())?;
         }
         self.last_commit_at = now;
         self.uncommitted_bytes = 0;

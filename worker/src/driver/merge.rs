@@ -9,6 +9,7 @@ use super::{DriverError, Shared, commit::commit, recover::recover};
 use crate::{
     checkpoint::Snapshot,
     clock, limits,
+    metrics::Stage,
     ports::{Log, TopicPartition},
 };
 
@@ -61,6 +62,7 @@ impl MergeRunner {
     fn read(&mut self, shared: &Shared, until: u64) -> Result<bool, DriverError> {
         self.batch.clear();
         shared.log.read(self.input, self.task.position()..until, limits::MERGE_READ_BYTES, &mut self.batch)?;
+        shared.metrics.read(Stage::Merge, self.batch.records.len(), self.batch.bytes.len());
         for record in &self.batch.records {
             self.task.apply(record.offset, self.batch.payload(record)).map_err(|source| DriverError::Corrupt {
                 task: self.name.clone(),
@@ -91,7 +93,7 @@ impl MergeRunner {
     }
 
     fn commit(&mut self, shared: &Shared, now: Millis) -> Result<(), DriverError> {
-        commit(shared, &mut self.output, self.input, self.task.position())?;
+        commit(shared, Stage::Merge, &mut self.output, self.input, self.task.position())?;
         self.last_commit_at = now;
         self.has_news = false;
         Ok(())

@@ -5,7 +5,7 @@ use std::{
     io::Write as _,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -25,8 +25,11 @@ use crate::{
 
 /// A console sink's thread.
 pub(super) struct ConsoleSink {
+    name: String,
     thread: JoinHandle<anyhow::Result<()>>,
     stop: Arc<AtomicBool>,
+    /// Written by the thread: the next offset of the results that it takes.
+    next: Arc<AtomicU64>,
     shared: Arc<Shared>,
 }
 
@@ -56,13 +59,23 @@ impl ConsoleSink {
                     waiting: BTreeMap::new(),
                     printed_at: 0,
                 };
-                let stop = Arc::new(AtomicBool::new(false));
-                let its_stop = Arc::clone(&stop);
-                let name = format!("sink-{}", sink.name);
-                let thread = std::thread::Builder::new().name(name).spawn(move || printer.run(&its_stop));
-                Ok(Self { thread: thread.context("no thread for a sink")?, stop, shared: Arc::clone(shared) })
+                let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+                let (its_stop, its_next) = (Arc::clone(&stop), Arc::clone(&next));
+                let thread = std::thread::Builder::new().name(format!("sink-{}", sink.name));
+                let thread = thread.spawn(move || printer.run(&its_stop, &its_next)).context("no thread for a sink")?;
+                Ok(Self { name: sink.name.clone(), thread, stop, next, shared: Arc::clone(shared) })
             })
             .collect()
+    }
+
+    /// The sink's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Offset up to which it has taken the results.
+    pub(super) fn offset(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
     }
 
     /// Prints what is left and ends.
@@ -74,7 +87,7 @@ impl ConsoleSink {
 }
 
 impl Printer {
-    fn run(mut self, stop: &AtomicBool) -> anyhow::Result<()> {
+    fn run(mut self, stop: &AtomicBool, taken: &AtomicU64) -> anyhow::Result<()> {
         let shared = Arc::clone(&self.shared);
         let at = shared.layout.results();
         let mut batch = RawBatch::default();
@@ -89,6 +102,7 @@ impl Printer {
                 self.waiting.insert(key.to_vec(), document.to_vec());
                 next = record.offset + 1;
             }
+            taken.store(next, Ordering::Relaxed);
             let processed = shared.processed.load(Ordering::Relaxed);
             let due = self.every.is_none_or(|every| processed >= self.printed_at + every);
             if due || (stopping && batch.records.is_empty()) {

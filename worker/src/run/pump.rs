@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -32,6 +32,8 @@ pub(super) struct Pump {
 struct Flags {
     stop: AtomicBool,
     failed: AtomicBool,
+    /// Offset of the results that the tables hold.
+    offset: AtomicU64,
 }
 
 impl Pump {
@@ -40,7 +42,7 @@ impl Pump {
         let flags = Arc::new(Flags::default());
         let (its_shared, its_flags) = (Arc::clone(&shared), Arc::clone(&flags));
         let body = move || {
-            let result = pump(&its_shared, store, &its_flags.stop);
+            let result = pump(&its_shared, store, &its_flags);
             its_flags.failed.store(result.is_err(), Ordering::Release);
             result
         };
@@ -53,6 +55,11 @@ impl Pump {
         self.flags.failed.load(Ordering::Acquire)
     }
 
+    /// Offset up to which the tables hold the results.
+    pub(super) fn offset(&self) -> u64 {
+        self.flags.offset.load(Ordering::Relaxed)
+    }
+
     /// Waits until everything that is in the log now is in the tables.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         self.flags.stop.store(true, Ordering::Release);
@@ -61,13 +68,13 @@ impl Pump {
     }
 }
 
-fn pump(shared: &Shared, mut store: TableStore, stop: &AtomicBool) -> anyhow::Result<()> {
+fn pump(shared: &Shared, mut store: TableStore, flags: &Flags) -> anyhow::Result<()> {
     let at = shared.layout.results();
     let mut batch = RawBatch::default();
     let mut next = store.offset().max(shared.log.offsets(at).start);
     loop {
         let seen = shared.log.changes();
-        let stopping = stop.load(Ordering::Acquire);
+        let stopping = flags.stop.load(Ordering::Acquire);
         batch.clear();
         // Only what no power cut can take back: tables must not know more than the log.
         shared.log.read(at, next..shared.log.durable_end(at), limits::RESULTS_READ_BYTES, &mut batch)?;
@@ -85,5 +92,6 @@ fn pump(shared: &Shared, mut store: TableStore, stop: &AtomicBool) -> anyhow::Re
         let records = records.collect::<Result<Vec<_>, engine::codec::Corrupt>>().context("damaged results")?;
         store.apply(&records)?;
         next = store.offset();
+        flags.offset.store(next, Ordering::Relaxed);
     }
 }

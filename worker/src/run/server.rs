@@ -13,6 +13,7 @@ use crds::spec::PipelineSpec;
 use engine::plan::Plan;
 use tokio::sync::oneshot;
 
+use super::observed::Latest;
 use crate::{
     clock,
     dead_letters::{
@@ -22,7 +23,7 @@ use crate::{
     driver::Shared,
     ingest::IngestProgress,
     ports::{Log, LogError, PROCESS},
-    serve::{self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, State, Status},
+    serve::{self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status},
     store::{Changes, Reader},
     tail::{self, Tail, TailError, TopicInfo},
 };
@@ -65,7 +66,7 @@ impl Server {
             reader,
             changes,
             live: Arc::clone(&live) as Arc<dyn Live>,
-            metrics: prometheus::Registry::new(),
+            metrics: live.shared.metrics.registry.clone(),
         };
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.context("failed to start the HTTP server")?;
@@ -101,8 +102,8 @@ pub(super) struct RunningPipeline {
     dead_letters: DeadLetters,
     topics: Vec<(String, u32)>,
     started_at: String,
-    /// Written by the run's loop, read by requests.
-    ingest: Mutex<Vec<IngestStatus>>,
+    /// What the run's loop tells.
+    pub(super) latest: Arc<Latest>,
     rate: Mutex<Rate>,
 }
 
@@ -121,13 +122,18 @@ impl RunningPipeline {
             reader,
             topics: plan.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect(),
             started_at: engine::time::rfc3339(clock::now()),
-            ingest: Mutex::default(),
+            latest: Arc::default(),
             rate: Mutex::new(Rate { at: Instant::now(), events: 0, per_second: 0.0 }),
         }))
     }
 
-    /// Hears how far the ingesters are.
-    pub(super) fn update(&self, progress: &[IngestProgress]) {
+    /// Hears how far the ingesters and the sinks are.
+    pub(super) fn update(&self, ingest: Vec<IngestProgress>, sinks: Vec<SinkStatus>) {
+        *self.latest.ingest.lock().unwrap_or_else(PoisonError::into_inner) = ingest;
+        *self.latest.sinks.lock().unwrap_or_else(PoisonError::into_inner) = sinks;
+    }
+
+    fn ingest(&self) -> Vec<IngestStatus> {
         let status = |each: &IngestProgress| IngestStatus {
             name: each.name.clone(),
             read: each.read,
@@ -135,7 +141,7 @@ impl RunningPipeline {
             events_per_second: each.rate,
             done: each.done,
         };
-        *self.ingest.lock().unwrap_or_else(PoisonError::into_inner) = progress.iter().map(status).collect();
+        self.latest.ingest.lock().unwrap_or_else(PoisonError::into_inner).iter().map(status).collect()
     }
 
     fn rate(&self) -> f64 {
@@ -168,9 +174,9 @@ impl Live for RunningPipeline {
             started_at: self.started_at.clone(),
             events: partitions.iter().map(|partition| partition.position).sum(),
             events_per_second: self.rate(),
-            ingest: self.ingest.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            ingest: self.ingest(),
             partitions,
-            sinks: Vec::new(),
+            sinks: self.latest.sinks.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 

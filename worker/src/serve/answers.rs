@@ -147,9 +147,13 @@ pub async fn dashboard(State(shared): State<Arc<Shared>>) -> Result<Json<Value>,
 
 /// `GET /metrics`, in Prometheus' text format.
 pub async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+    let registry = shared.state.metrics.clone();
+    // Some figures are read off the log and the tables.
+    let families = tokio::task::spawn_blocking(move || registry.gather()).await;
     let encoder = TextEncoder::new();
     let mut body = Vec::new();
-    encoder.encode(&shared.state.metrics.gather(), &mut body).map_err(|error| Problem::ours(&error))?;
+    let families = families.map_err(|died| Problem::ours(&died))?;
+    encoder.encode(&families, &mut body).map_err(|error| Problem::ours(&error))?;
     Ok(([(CONTENT_TYPE, encoder.format_type().to_owned())], body).into_response())
 }
 

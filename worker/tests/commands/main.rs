@@ -6,4 +6,5 @@ mod program;
 
 mod cases;
 mod dead_letters;
+mod metrics;
 mod tail;
