@@ -20,3 +20,4 @@ pub mod simulation;
 
 pub mod bench;
 pub mod binary;
+pub mod chart;
