@@ -41,6 +41,7 @@ pub mod dead_letters;
 pub mod tail;
 pub mod serve;
 pub mod store;
+pub mod sink;
 
 pub mod ingest;
 

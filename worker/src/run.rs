@@ -9,9 +9,11 @@
 
 mod console;
 mod data_dir;
+mod lane;
 pub(crate) mod lookups;
 mod owner;
 mod observed;
+mod outlets;
 mod progress;
 mod pump;
 mod sinks;
@@ -42,6 +44,7 @@ use crate::{
 use console::ConsoleSink;
 pub use data_dir::{DataDir, fingerprint};
 use observed::Observed;
+use outlets::Outlet;
 pub use owner::{Owner, Unowned, visit};
 use progress::Progress;
 use pump::Pump;
@@ -90,7 +93,7 @@ pub fn run(checked: &Checked, options: &RunOptions, signals: &Receiver<()>) -> a
     refuse_endless(&checked.manifest.spec, options)?;
     let data_dir = DataDir::open(options.data_dir.as_deref(), checked, options.fsync)?;
     data_dir.announce();
-    announce_substitutes(&checked.manifest.spec);
+    announce_sinks(&checked.manifest.spec, &data_dir.path);
     let pipeline = Pipeline::start(checked, options, &data_dir)?;
     let end = pipeline.wait(options, signals);
     pipeline.stop(end?, options)
@@ -107,9 +110,20 @@ fn refuse_endless(spec: &PipelineSpec, options: &RunOptions) -> Result<(), Mista
     Ok(())
 }
 
-/// One line for each sink whose server is not part of this mode.
-fn announce_substitutes(spec: &PipelineSpec) {
+/// One line for each sink whose server is not part of this mode, and for files: where they are.
+fn announce_sinks(spec: &PipelineSpec, data_dir: &Path) {
     for sink in &spec.sinks {
+        if let Some(parquet) = &sink.parquet {
+            let store = if parquet.path.contains("://") { "no object store in this mode; " } else { "" };
+            eprintln!(
+                "sink {}: {store}Parquet files in {}",
+                sink.name,
+                outlets::directory(parquet, data_dir).display()
+            );
+        }
+        if let Some(kafka) = &sink.kafka {
+            eprintln!("sink {}: no Kafka in this mode; topic {} of the embedded log", sink.name, kafka.topic);
+        }
         let server = match sink {
             sink if sink.couchbase.is_some() => "Couchbase",
             sink if sink.postgres.is_some() => "PostgreSQL",
@@ -137,6 +151,7 @@ struct Pipeline {
     ingesters: Ingesters,
     pump: Pump,
     consoles: Vec<ConsoleSink>,
+    outlets: Vec<Outlet>,
     server: Option<crate::run::server::Server>,
     reader: Arc<crate::store::Reader>,
     spec: PipelineSpec,
@@ -173,6 +188,7 @@ impl Pipeline {
         let shared = Arc::clone(&driver.shared);
         let pump = Pump::start(Arc::clone(&shared), store)?;
         let consoles = ConsoleSink::start_all(&shared, spec)?;
+        let outlets = Outlet::start_all(&shared, spec, &data_dir.path)?;
         let tokens = data_dir.tokens(spec);
         for (ingester, token) in &tokens {
             eprintln!("ingester {ingester}: no secret in this mode; a token was made up: {}", token.join(", "));
@@ -210,6 +226,7 @@ impl Pipeline {
             ingesters,
             pump,
             consoles,
+            outlets,
             server,
             reader,
             spec: spec.clone(),
@@ -225,11 +242,11 @@ impl Pipeline {
                 Ok(()) | Err(RecvTimeoutError::Disconnected) => return Ok(End::Asked),
                 Err(RecvTimeoutError::Timeout) => {}
             }
-            if self.shared.has_failed() || self.pump.has_failed() {
+            if self.shared.has_failed() || self.pump.has_failed() || self.outlets.iter().any(Outlet::has_failed) {
                 return Ok(End::Asked);
             }
             if let Some(server) = &self.server {
-                let sinks = sinks::status(&self.shared, &self.spec, &self.pump, &self.consoles);
+                let sinks = sinks::status(&self.shared, &self.spec, &self.pump, &self.consoles, &self.outlets);
                 server.live.update(self.ingesters.progress(), sinks);
             }
             progress.show(&self.shared, &self.ingesters.progress());
@@ -261,6 +278,7 @@ impl Pipeline {
         self.log.sync()?;
         self.pump.finish().context("failed to write the tables")?;
         self.consoles.into_iter().try_for_each(ConsoleSink::finish)?;
+        self.outlets.into_iter().try_for_each(Outlet::finish)?;
         if let Some(server) = self.server {
             server.stop();
         }

@@ -6,7 +6,7 @@
 
 mod flat;
 mod nested;
-mod timestamps;
+pub mod timestamps;
 #[cfg(test)]
 mod tests;
 

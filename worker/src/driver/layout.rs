@@ -42,6 +42,19 @@ impl Layout {
         raw.chain(silver).chain(own).collect()
     }
 
+    /// Topics of the manifest that nothing processes: ingesters or sinks write them, sinks and people read them.
+    #[must_use]
+    pub fn passing(plan: &Plan, topics: &[crds::spec::Topic]) -> Vec<TopicSpec> {
+        let passing = topics.iter().filter(|topic| !plan.topics.iter().any(|read| read.name == topic.name));
+        let spec = |topic: &crds::spec::Topic| TopicSpec {
+            name: topic.name.clone(),
+            partitions: topic.partitions.max(1),
+            compress: true,
+            processed: false,
+        };
+        passing.map(spec).collect()
+    }
+
     /// Finds the topics of `plan`.
     ///
     /// # Errors

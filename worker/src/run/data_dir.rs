@@ -59,7 +59,8 @@ impl DataDir {
         let place = path.display();
         fs::create_dir_all(&path)
             .with_context(|| format!("failed to make the data directory {place}; choose another with --data-dir"))?;
-        let specs = Layout::specs(&checked.plan);
+        let mut specs = Layout::specs(&checked.plan);
+        specs.extend(Layout::passing(&checked.plan, &checked.manifest.spec.topics));
         let log = Arc::new(EmbeddedLog::open(&path.join("log"), &specs, fsync)?);
         let fingerprint = fingerprint(&checked.plan);
         claim(&log, &path, &checked.manifest.name, fingerprint)?;

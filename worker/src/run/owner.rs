@@ -46,7 +46,9 @@ pub fn visit(path: &Path) -> anyhow::Result<Owner> {
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Mistake(format!("{} was written by another version of clickstream: {}", file.display(), told.join("; ")))
     })?;
-    let log = match EmbeddedLog::open(&path.join("log"), &Layout::specs(&plan), Fsync::Interval) {
+    let mut specs = Layout::specs(&plan);
+    specs.extend(Layout::passing(&plan, &manifest.spec.topics));
+    let log = match EmbeddedLog::open(&path.join("log"), &specs, Fsync::Interval) {
         Err(OpenError::Locked(_)) => return running(path).map(Owner::Process),
         log => log?,
     };

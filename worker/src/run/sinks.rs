@@ -2,14 +2,20 @@
 
 use crds::spec::{PipelineSpec, Sink};
 
-use super::{console::ConsoleSink, pump::Pump};
+use super::{console::ConsoleSink, outlets::Outlet, pump::Pump};
 use crate::{driver::Shared, ports::Log, serve::SinkStatus};
 
 /// What the API and the page read; every run has it.
 const TABLES: &str = "tables";
 
 /// The state of the embedded tables, then of every sink of the manifest.
-pub(super) fn status(shared: &Shared, spec: &PipelineSpec, pump: &Pump, consoles: &[ConsoleSink]) -> Vec<SinkStatus> {
+pub(super) fn status(
+    shared: &Shared,
+    spec: &PipelineSpec,
+    pump: &Pump,
+    consoles: &[ConsoleSink],
+    outlets: &[Outlet],
+) -> Vec<SinkStatus> {
     let end = shared.log.offsets(shared.layout.results()).end;
     let at = |name: &str, kind: &str, next: u64| SinkStatus {
         name: name.into(),
@@ -25,6 +31,11 @@ pub(super) fn status(shared: &Shared, spec: &PipelineSpec, pump: &Pump, consoles
     let of_sink = |sink: &Sink| {
         if let Some(console) = consoles.iter().find(|console| console.name() == sink.name) {
             return Some(at(&sink.name, "console", console.offset()));
+        }
+        if let Some(outlet) = outlets.iter().find(|outlet| outlet.name() == sink.name) {
+            let (written, lag) = outlet.progress();
+            let problem = outlet.has_failed().then(|| "it stopped; the log says why".into());
+            return Some(SinkStatus { name: sink.name.clone(), kind: outlet.kind().into(), written, lag, problem });
         }
         let kind = substituted(sink)?;
         Some(match sink.tables.is_empty() {

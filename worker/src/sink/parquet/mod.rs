@@ -1,0 +1,314 @@
+//! Parquet files: written under a temporary name, renamed once they are whole, named after the offsets of their records.
+//!
+//! ```text
+//!  path/[date=2026-11-21/[hour=09/]]events-0-00000000000000000000-00000000000000041999.parquet
+//! ```
+//! All files of one roll cover the same offsets, a file for each day or hour; the reader's position moves behind them once
+//! all have their name. After a kill in between, files at or behind the position are the leftovers of a roll that does not
+//! count: they go, and their records are written again. So every record is in one file, and no file is half.
+
+mod columns;
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crds::spec::PartitionBy;
+use engine::{
+    plan::{ColumnPlan, StreamPlan},
+    time::{Millis, rfc3339},
+    value::{Type, Value},
+};
+use parquet::{errors::ParquetError, file::writer::SerializedFileWriter};
+
+use self::columns::{Cells, Layout, write_group};
+use super::limits::{OPEN_FILES_MAX, ROW_GROUP_BYTES};
+
+/// Why files cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The disk says no.
+    #[error("failed to {action} {path}")]
+    Disk {
+        /// What was tried.
+        action: &'static str,
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The format says no.
+    #[error("failed to write Parquet to {path}")]
+    Format {
+        /// Which file or directory.
+        path: PathBuf,
+        /// Why.
+        source: ParquetError,
+    },
+}
+
+fn disk(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Disk { action, path, source }
+}
+
+fn format(path: &Path) -> impl FnOnce(ParquetError) -> FileError {
+    let path = path.to_owned();
+    move |source| FileError::Format { path, source }
+}
+
+/// When files are closed, and into which directories they go.
+#[derive(Clone, Debug)]
+pub struct Rolling {
+    /// Directory of all files.
+    pub directory: PathBuf,
+    /// Directories below it.
+    pub partition_by: PartitionBy,
+    /// Longest time that a record waits for its file.
+    pub every: Duration,
+    /// Bytes of records after which files are closed.
+    pub bytes_max: u64,
+}
+
+/// What a record brings besides its columns.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// Offset in what the sink reads.
+    pub offset: u64,
+    /// Decides on the directory.
+    pub time: Millis,
+    /// Raw topic it came from.
+    pub topic: &'a str,
+    /// Its partition.
+    pub partition: u64,
+    /// Its offset there.
+    pub source_offset: u64,
+    /// Length of the record.
+    pub bytes: usize,
+}
+
+/// The files of one source: a stream, or a partition of a raw topic.
+pub struct ParquetFiles {
+    rolling: Rolling,
+    /// What names of files begin with.
+    source: String,
+    layout: Layout,
+    parts: BTreeMap<String, Part>,
+    /// First and last offset of the open files.
+    reach: Option<(u64, u64)>,
+    opened: Instant,
+    bytes: u64,
+    waiting_bytes: usize,
+}
+
+struct Part {
+    directory: PathBuf,
+    temporary: PathBuf,
+    writer: SerializedFileWriter<File>,
+    cells: Vec<Cells>,
+}
+
+/// Columns of accepted events: those of the stream, then where the event came from.
+fn event_columns(stream: &StreamPlan) -> Vec<ColumnPlan> {
+    let mut columns = stream.columns.clone();
+    let source = [("_topic", Type::String), ("_partition", Type::Integer), ("_offset", Type::Integer)];
+    columns.extend(source.map(|(name, ty)| ColumnPlan { name: name.into(), ty }));
+    columns
+}
+
+/// Columns of raw records: their bytes, when they arrived, and where they lie.
+fn raw_columns() -> Vec<ColumnPlan> {
+    let columns = [
+        ("payload", Type::String),
+        ("arrival", Type::Timestamp),
+        ("_topic", Type::String),
+        ("_partition", Type::Integer),
+        ("_offset", Type::Integer),
+    ];
+    columns.map(|(name, ty)| ColumnPlan { name: name.into(), ty }).to_vec()
+}
+
+impl ParquetFiles {
+    /// Files of accepted events, from `position` on: leftovers at or behind it go.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used.
+    pub fn of_events(rolling: Rolling, stream: &StreamPlan, position: u64) -> Result<Self, FileError> {
+        Self::open(rolling, format!("{}-0", stream.name), &event_columns(stream), position)
+    }
+
+    /// Files of the raw records of a partition, as [`ParquetFiles::of_events`].
+    ///
+    /// # Errors
+    /// Where the directory cannot be used.
+    pub fn of_raw(rolling: Rolling, topic: &str, partition: u32, position: u64) -> Result<Self, FileError> {
+        Self::open(rolling, format!("{topic}-{partition}"), &raw_columns(), position)
+    }
+
+    fn open(rolling: Rolling, source: String, columns: &[ColumnPlan], position: u64) -> Result<Self, FileError> {
+        let layout = Layout::new(columns).map_err(format(&rolling.directory))?;
+        fs::create_dir_all(&rolling.directory).map_err(disk("make", &rolling.directory))?;
+        remove_leftovers(&rolling.directory, &source, position)?;
+        Ok(Self {
+            rolling,
+            source,
+            layout,
+            parts: BTreeMap::new(),
+            reach: None,
+            opened: Instant::now(),
+            bytes: 0,
+            waiting_bytes: 0,
+        })
+    }
+
+    /// Takes an accepted event with the values of its columns.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn event(&mut self, place: Place<'_>, values: impl Iterator<Item = Value>) -> Result<(), FileError> {
+        let cells = self.cells(place)?;
+        for (cell, value) in cells.iter_mut().zip(values) {
+            cell.push(value);
+        }
+        self.origin(place);
+        Ok(())
+    }
+
+    /// Takes a raw record.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn raw(&mut self, place: Place<'_>, payload: &[u8]) -> Result<(), FileError> {
+        let cells = self.cells(place)?;
+        cells[0].push_bytes(payload);
+        cells[1].push(Value::Timestamp(place.time));
+        self.origin(place);
+        Ok(())
+    }
+
+    /// Passes an offset whose record is not wanted.
+    pub fn pass(&mut self, offset: u64) {
+        let (first, _) = *self.reach.get_or_insert((offset, offset));
+        self.reach = Some((first, offset));
+    }
+
+    /// Whether files should be closed now.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        let is_full = self.bytes >= self.rolling.bytes_max || self.parts.len() >= OPEN_FILES_MAX;
+        self.reach.is_some() && (is_full || self.opened.elapsed() >= self.rolling.every)
+    }
+
+    /// Makes the open files whole and gives them their names; returns the position behind them, if anything was taken.
+    ///
+    /// # Errors
+    /// When the disk fails: nothing counts then.
+    pub fn finish(&mut self) -> Result<Option<u64>, FileError> {
+        let Some((first, last)) = self.reach else { return Ok(None) };
+        self.write_groups()?;
+        for part in std::mem::take(&mut self.parts).into_values() {
+            let path = part.directory.join(format!("{}-{first:020}-{last:020}.parquet", self.source));
+            let file = part.writer.into_inner().map_err(format(&part.temporary))?;
+            file.sync_all().map_err(disk("write", &part.temporary))?;
+            fs::rename(&part.temporary, &path).map_err(disk("name", &path))?;
+            sync_directory(&part.directory)?;
+        }
+        sync_directory(&self.rolling.directory)?;
+        (self.reach, self.bytes) = (None, 0);
+        Ok(Some(last + 1))
+    }
+
+    /// The cells that a record goes to.
+    fn cells(&mut self, place: Place<'_>) -> Result<&mut Vec<Cells>, FileError> {
+        if self.waiting_bytes >= ROW_GROUP_BYTES {
+            self.write_groups()?;
+        }
+        if self.reach.is_none() {
+            self.opened = Instant::now();
+        }
+        self.pass(place.offset);
+        self.bytes += place.bytes as u64;
+        self.waiting_bytes += place.bytes;
+        let below = below(self.rolling.partition_by, place.time);
+        if !self.parts.contains_key(&below) {
+            let part = self.part(&below)?;
+            self.parts.insert(below.clone(), part);
+        }
+        Ok(&mut self.parts.get_mut(&below).expect("inserted above").cells)
+    }
+
+    /// Ends a row with the columns that say where it came from.
+    fn origin(&mut self, place: Place<'_>) {
+        let below = below(self.rolling.partition_by, place.time);
+        let cells = &mut self.parts.get_mut(&below).expect("the row's cells are there").cells;
+        let at = cells.len() - 3;
+        cells[at].push(Value::String(place.topic.into()));
+        cells[at + 1].push(Value::Integer(place.partition as i64));
+        cells[at + 2].push(Value::Integer(place.source_offset as i64));
+    }
+
+    fn part(&self, below: &str) -> Result<Part, FileError> {
+        let directory = self.rolling.directory.join(below);
+        fs::create_dir_all(&directory).map_err(disk("make", &directory))?;
+        let temporary = directory.join(format!(".{}.tmp", self.source));
+        let file = File::create(&temporary).map_err(disk("make", &temporary))?;
+        let writer = self.layout.writer(file).map_err(format(&temporary))?;
+        Ok(Part { directory, temporary, writer, cells: self.layout.cells() })
+    }
+
+    fn write_groups(&mut self) -> Result<(), FileError> {
+        for part in self.parts.values_mut() {
+            let group = part.writer.next_row_group().map_err(format(&part.temporary))?;
+            write_group(group, &mut part.cells).map_err(format(&part.temporary))?;
+        }
+        self.waiting_bytes = 0;
+        Ok(())
+    }
+}
+
+/// `date=2026-11-21/hour=09`.
+fn below(by: PartitionBy, time: Millis) -> String {
+    let text = rfc3339(time);
+    match by {
+        PartitionBy::None => String::new(),
+        PartitionBy::Date => format!("date={}", &text[..10]),
+        PartitionBy::Hour => format!("date={}/hour={}", &text[..10], &text[11..13]),
+    }
+}
+
+fn sync_directory(directory: &Path) -> Result<(), FileError> {
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(disk("write", directory))
+}
+
+/// Removes what a roll left behind that was never counted.
+fn remove_leftovers(directory: &Path, source: &str, position: u64) -> Result<(), FileError> {
+    for entry in fs::read_dir(directory).map_err(disk("read", directory))? {
+        let path = entry.map_err(disk("read", directory))?.path();
+        if path.is_dir() {
+            remove_leftovers(&path, source, position)?;
+        } else if path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|name| is_leftover(name, source, position))
+        {
+            fs::remove_file(&path).map_err(disk("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn is_leftover(name: &str, source: &str, position: u64) -> bool {
+    if name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")) == Some(source) {
+        return true;
+    }
+    let reach = name.strip_prefix(source).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".parquet"));
+    let first = reach.and_then(|reach| reach.split_once('-')?.0.parse::<u64>().ok());
+    first.is_some_and(|first| first >= position)
+}
+
+#[cfg(test)]
+mod tests;
