@@ -21,3 +21,4 @@ pub mod simulation;
 pub mod bench;
 pub mod binary;
 pub mod chart;
+pub mod kafka;

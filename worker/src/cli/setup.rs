@@ -1,16 +1,24 @@
 //! `clickstream setup`: makes and checks what a fleet needs, without Kubernetes.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use super::{Mistake, manifest};
 use crate::{
     kafka::{
         admin::{Admin, Step, decide},
         client::Cluster,
-        topics::wishes,
+        topics::{TopicWish, wishes},
     },
     secrets::Secrets,
 };
+
+/// How long brokers may take to see what was made, and how often they are asked.
+const SEEN_TIME_MAX: Duration = Duration::from_secs(15);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Arguments of `clickstream setup`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +53,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             admin.apply(step)?;
         }
     }
+    if !args.dry_run && !steps.is_empty() {
+        wait_until_seen(&admin, &wishes, &names)?;
+    }
     if !refused.is_empty() {
         let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
         return Err(
@@ -55,4 +66,15 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("all {} topics are as they should be", names.len());
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Brokers learn of a new topic one after the other: whoever comes next should find it.
+fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + SEEN_TIME_MAX;
+    loop {
+        let left = decide(wishes, &admin.facts(names)?);
+        let Some(step) = left.iter().find(|step| !matches!(step, Step::Refuse { .. })) else { return Ok(()) };
+        anyhow::ensure!(Instant::now() < deadline, "the brokers said yes, and still one has to {step}");
+        std::thread::park_timeout(LOOK_EVERY);
+    }
 }

@@ -4,6 +4,8 @@
 //! - A queue is made for a partition of a living consumer and destroyed before that consumer, which an [`Arc`] keeps alive.
 //! - librdkafka fills the array with at most as many messages as it is told there is room for; each is ours from then on
 //!   and destroyed once, after its bytes were copied. Payload and length belong together; a null payload has length 0.
+//! - Events about a partition's end must be off (`enable.partition.eof`): librdkafka 2.12 takes one in a batch for a record,
+//!   and after the next rebalance, when it goes on from the application's position, it leaves out the record behind it.
 //! - Nothing here crosses threads: raw pointers make the type neither `Send` nor `Sync`.
 #![expect(unsafe_code, reason = "batch consume stands only in librdkafka's C interface; see the audit above")]
 
@@ -23,8 +25,6 @@ const MESSAGES_MAX: usize = 4_096;
 /// What a look into the queue brought, besides records.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Behind the last record taken, the log ended here: markers of transactions are passed, too.
-    pub end: Option<u64>,
     /// The position lies before the log's first record, or behind its last: somebody must say where to go on.
     pub out_of_range: bool,
     /// Something else went wrong; librdkafka tries again by itself.
@@ -102,9 +102,7 @@ unsafe fn receive(message: &native::rd_kafka_message_t, batch: &mut RawBatch, ta
             // SAFETY: the message lives; a null pointer says that the kind of stamp does not matter.
             let arrival = unsafe { native::rd_kafka_message_timestamp(message, ptr::null_mut()) };
             batch.push(payload, message.offset as u64, arrival.max(0));
-            taken.end = None;
         }
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => taken.end = Some(message.offset.max(0) as u64),
         RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
         | RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => taken.out_of_range = true,
         other => taken.trouble = Some(other.into()),

@@ -99,7 +99,8 @@ impl Member {
         let mut config = cluster.consumer(&group);
         config.set("client.id", id);
         config.set("partition.assignment.strategy", "cooperative-sticky");
-        config.set("enable.partition.eof", "true");
+        // Batches and end-of-partition events do not go together: see `batches`.
+        config.set("enable.partition.eof", "false");
         // Retention that overtook us is counted, not passed over.
         config.set("auto.offset.reset", "error");
         // Read ahead of the tasks, for each partition: half a second of work.
@@ -186,6 +187,21 @@ impl Member {
         let told = self.consumer.fetch_watermarks(&place.topic, place.partition as i32, limit);
         let (low, high) = told.map_err(|error| self.failed("ask for the ends of a partition of", error))?;
         Ok(low.max(0) as u64..high.max(0) as u64)
+    }
+
+    /// Whether a partition was read to its very end, markers of transactions too. `next` is the offset behind the last
+    /// record. A leader that does not answer within `limit` says no.
+    #[must_use]
+    pub fn is_at_end(&self, place: &Place, next: u64, limit: Duration) -> bool {
+        let position = self.consumer.position().ok().and_then(|all| {
+            let element = all.find_partition(&place.topic, place.partition as i32)?;
+            match element.offset() {
+                Offset::Offset(offset) => Some(offset as u64),
+                _ => None,
+            }
+        });
+        let position = position.map_or(next, |position| position.max(next));
+        self.offsets(place, limit).is_ok_and(|offsets| offsets.end <= position)
     }
 
     /// Client ids of the members that the group has now.

@@ -7,6 +7,7 @@ use engine::{
 use super::{
     ProcessError,
     member::{Member, Place, Rebalances},
+    recover::Recovered,
     sources::Role,
 };
 use crate::{checkpoint::Snapshot, kafka::batches::PartitionQueue, limits};
@@ -64,8 +65,6 @@ pub struct Task {
     queue: PartitionQueue<Rebalances>,
     /// Up to here everything was committed before: it makes state, and no output.
     replay_until: Option<u64>,
-    /// The log ended here when it was last read to its end.
-    end: Option<u64>,
     batch: RawBatch,
     idle_after_ms: Option<Millis>,
     last_record_at: Millis,
@@ -74,17 +73,10 @@ pub struct Task {
 }
 
 impl Task {
-    /// Makes a task of a restored state. What lies below `committed` is replayed.
+    /// Makes a task of a restored state, which reads on at `from`. What lies below `committed` is replayed.
     #[must_use]
-    pub fn new(
-        role: &Role,
-        plan: &Plan,
-        member: &Member,
-        place: Place,
-        work: Work,
-        committed: u64,
-        now: Millis,
-    ) -> Self {
+    pub fn new(role: &Role, plan: &Plan, member: &Member, place: Place, recovered: Recovered, now: Millis) -> Self {
+        let Recovered { work, from, committed } = recovered;
         let mut task = Self {
             name: role.task_name(plan),
             queue: PartitionQueue::split(member.consumer(), &place.topic, place.partition),
@@ -94,13 +86,12 @@ impl Task {
             has_news: false,
             uncommitted_bytes: 0,
             replay_until: Some(committed),
-            end: None,
             batch: RawBatch::default(),
             last_record_at: now,
             last_mark_at: now,
             last_checkpoint_at: now,
         };
-        if task.work.position() >= committed {
+        if from >= committed {
             task.end_replay();
         }
         task
@@ -128,7 +119,6 @@ impl Task {
         let taken = self.queue.take(&mut self.batch, limits::MAP_READ_BYTES);
         let count = self.batch.records.len();
         if count > 0 {
-            self.end = None;
             self.last_record_at = now;
             self.uncommitted_bytes += self.batch.bytes.len();
             self.has_news = true;
@@ -139,13 +129,6 @@ impl Task {
         }
         if taken.out_of_range {
             return Ok(Read::OutOfRange);
-        }
-        if taken.end.is_some() {
-            self.end = taken.end;
-            // Nothing is left of what was committed: transactions took the offsets.
-            if self.is_replaying() {
-                self.end_replay();
-            }
         }
         Ok(Read::Records(count))
     }
@@ -184,17 +167,17 @@ impl Task {
         Ok(())
     }
 
-    /// Marks a quiet partition idle. `end_now` asks the broker for the end: only a partition that was read to its very end
-    /// is idle, and one whose broker does not answer is not.
-    pub fn mark_if_idle(&mut self, now: Millis, end_now: impl FnOnce(&Place) -> Option<u64>) {
-        let (Some(idle_after_ms), Some(end), None) = (self.idle_after_ms, self.end, self.replay_until) else { return };
+    /// Marks a quiet partition idle. `is_at_end` asks the broker, with the offset behind the last record: only a partition
+    /// that was read to its very end is idle, and one whose broker does not answer is not.
+    pub fn mark_if_idle(&mut self, now: Millis, is_at_end: impl FnOnce(&Place, u64) -> bool) {
+        let (Some(idle_after_ms), None) = (self.idle_after_ms, self.replay_until) else { return };
         let quiet = now - self.last_record_at >= idle_after_ms && now - self.last_mark_at >= MARK_IDLE_EVERY_MS;
         if !quiet {
             return;
         }
         self.last_mark_at = now;
-        if end_now(&self.place).is_some_and(|now| now <= end)
-            && let Work::Map(task) = &mut self.work
+        if let Work::Map(task) = &mut self.work
+            && is_at_end(&self.place, task.position())
         {
             task.mark_idle(now);
             self.has_news = true;
@@ -224,7 +207,6 @@ impl Task {
     /// Splits the queue anew after the partition was assigned again.
     pub fn split(&mut self, member: &Member) {
         self.queue = PartitionQueue::split(member.consumer(), &self.place.topic, self.place.partition);
-        self.end = None;
     }
 
     /// Moves what is to be committed into `output`. With `whole`, nothing is held back, so that a snapshot may follow.

@@ -133,7 +133,7 @@ impl Thread {
             let recovered = recover(&shared, role, name, stored, committed, log_start)?;
             self.queue.know(name, stored);
             let (start, until) = (recovered.from, recovered.committed);
-            let mut task = Task::new(role, &shared.plan, &self.member, place.clone(), recovered.work, until, now);
+            let mut task = Task::new(role, &shared.plan, &self.member, place.clone(), recovered, now);
             if start > task.work.position() {
                 task.checkpoint_soon();
             }
@@ -178,6 +178,7 @@ impl Thread {
     /// The log no longer has what a task wants next: count it as expired where that is possible, or recover.
     fn find_place_again(&mut self, place: &Place) -> Result<(), ProcessError> {
         let start = self.member.offsets(place, super::client_time())?.start;
+        tracing::warn!(thread = self.number, topic = place.topic, partition = place.partition, start, "out of range");
         let Some(task) = self.tasks.iter_mut().find(|task| task.place == *place) else { return Ok(()) };
         self.member.unassign(std::slice::from_ref(place))?;
         if task.skip_to(start) {
@@ -191,7 +192,7 @@ impl Thread {
     fn mark_idle(&mut self, now: Millis) {
         let member = &self.member;
         for task in &mut self.tasks {
-            task.mark_if_idle(now, |place| member.offsets(place, END_TIME_MAX).ok().map(|offsets| offsets.end));
+            task.mark_if_idle(now, |place, next| member.is_at_end(place, next, END_TIME_MAX));
         }
     }
 
