@@ -1,4 +1,4 @@
-//! A fleet over a real Kafka, one of its processors killed amid the work: the tables are what the reference says.
+//! A fleet over a real Kafka, its processors killed and put to sleep amid the work: the tables are what the reference says.
 //!
 //! Needs Java and Maven (`tests/run` installs them); `tests/kafka/fetch` gets the broker.
 
@@ -9,6 +9,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -35,6 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
 
 const SIGTERM: i32 = 15;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
 
 /// A role of the fleet that runs.
 struct Role {
@@ -128,63 +131,114 @@ fn positions(checked: &crds::Checked) -> BTreeMap<u32, (u64, u64)> {
     told.into_iter().map(|partition| (partition.partition, (partition.position, partition.end))).collect()
 }
 
+/// A pipeline over a broker of its own: ingester, tables, and processors that come and go.
+struct Fleet {
+    checked: crds::Checked,
+    manifest: PathBuf,
+    page: String,
+    serve: Role,
+    ingest: Option<Role>,
+    _directory: tempfile::TempDir,
+    _broker: Broker,
+    /// One fleet at a time: the machine has few processors.
+    _turn: MutexGuard<'static, ()>,
+}
+
+static TURN: Mutex<()> = Mutex::new(());
+
+impl Fleet {
+    fn set_up() -> Self {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        let broker = Broker::start().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let manifest = write_manifest(directory.path(), &broker);
+        let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
+        let set_up = |more: &[&str]| run(role("setup", &manifest, more), PATIENCE).unwrap();
+        assert!(set_up(&[]).status.success());
+        assert!(set_up(&["--dry-run"]).stdout.contains("as they should be"));
+        let page = free_address().unwrap();
+        let serve = Role::start("serve", &manifest, &["--listen", &page]);
+        Self { checked, manifest, page, serve, ingest: None, _directory: directory, _broker: broker, _turn: turn }
+    }
+
+    fn processor(&self) -> Role {
+        let mut role = Role::start("process", &self.manifest, &["--threads", "1"]);
+        role.wait_until_ready();
+        role
+    }
+
+    /// Starts the events, and waits until some of them were processed.
+    fn flow(&mut self) {
+        self.serve.wait_until_ready();
+        self.ingest = Some(Role::start("ingest", &self.manifest, &["--name", "checkout", "--until-done"]));
+        let some = || positions(&self.checked).values().map(|(position, _)| position).sum::<u64>() > EVENTS / 10;
+        self.serve.running.wait_for(PATIENCE, || some().then_some(())).unwrap();
+    }
+
+    /// Waits until every partition is processed beyond where it ended at `then`.
+    fn goes_on_after(&mut self, then: &BTreeMap<u32, (u64, u64)>) {
+        let goes_on =
+            || positions(&self.checked).iter().all(|(partition, (position, _))| *position > then[partition].1);
+        self.serve.running.wait_for(PATIENCE, || goes_on().then_some(())).unwrap();
+    }
+
+    /// Waits for the last event, and compares everything with the reference.
+    fn prove(&mut self) {
+        let ended = self.ingest.take().unwrap().running.wait(PATIENCE).unwrap();
+        assert!(ended.status.success(), "{}", ended.stderr);
+        let page = self.page.clone();
+        let ledger = || get(&page, "/api/v1/ledger");
+        let counted =
+            |ledger: Value| (ledger["tables"][0]["counted"] == EVENTS && ledger["unaccounted"] == 0).then_some(ledger);
+        let all = self.serve.running.wait_for(PATIENCE, || ledger().and_then(counted));
+        let all = all.unwrap_or_else(|error| panic!("{error}: {:?}, {:?}", ledger(), positions(&self.checked)));
+        assert_eq!(all["streams"][0]["read"], EVENTS, "{all}");
+        // Early rows leave at most once in `emit.every`, so they may come after the ledger.
+        let expected = expected(&self.checked);
+        let equal = self.serve.running.wait_for(PATIENCE, || (served(&page) == expected).then_some(()));
+        assert!(equal.is_ok(), "served {:?}, the reference says {expected:?}", served(&page));
+    }
+}
+
 #[test]
 fn a_processor_that_is_killed_costs_nothing_but_time() {
-    let broker = Broker::start().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let manifest = write_manifest(directory.path(), &broker);
-    let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
-    let set_up = |more: &[&str]| run(role("setup", &manifest, more), PATIENCE).unwrap();
-    assert!(set_up(&[]).status.success());
-    assert!(set_up(&["--dry-run"]).stdout.contains("as they should be"), "{:?}", set_up(&["--dry-run"]));
-
-    let mut victim = Role::start("process", &manifest, &["--threads", "1"]);
-    let mut other = Role::start("process", &manifest, &["--threads", "1"]);
-    let page = free_address().unwrap();
-    let mut serve = Role::start("serve", &manifest, &["--listen", &page]);
-    [&mut victim, &mut other, &mut serve].into_iter().for_each(Role::wait_until_ready);
-    let ingest = Role::start("ingest", &manifest, &["--name", "checkout", "--until-done"]);
-
-    let flowing = || victim.counter("clickstream_process_records_total") > EVENTS / 10;
-    other.running.wait_for(PATIENCE, || flowing().then_some(())).unwrap();
-    let at_the_kill = positions(&checked);
+    let mut fleet = Fleet::set_up();
+    let (victim, other) = (fleet.processor(), fleet.processor());
+    fleet.flow();
+    let at_the_kill = positions(&fleet.checked);
     let killed = Instant::now();
     victim.running.kill().unwrap();
-    let goes_on = || {
-        let now = positions(&checked);
-        now.iter().all(|(partition, (position, _))| *position > at_the_kill[partition].1).then_some(())
-    };
-    other.running.wait_for(PATIENCE, goes_on).unwrap();
+    fleet.goes_on_after(&at_the_kill);
     let recovery = killed.elapsed();
     println!("from kill -9 until every partition goes on: {:.1} s", recovery.as_secs_f64());
     assert!(recovery < RECOVERY_MAX);
-
-    let mut successor = Role::start("process", &manifest, &["--threads", "1"]);
-    successor.wait_until_ready();
-    let ended = ingest.running.wait(PATIENCE).unwrap();
-    assert!(ended.status.success(), "{}", ended.stderr);
-    let counted = || {
-        let ledger = get(&page, "/api/v1/ledger")?;
-        (ledger["tables"][0]["counted"] == EVENTS && ledger["unaccounted"] == 0).then_some(ledger)
-    };
-    let ledger = serve.running.wait_for(PATIENCE, counted).unwrap_or_else(|error| {
-        panic!("{error}; the ledger says {:?}, positions are {:?}", get(&page, "/api/v1/ledger"), positions(&checked))
-    });
-    assert_eq!(ledger["streams"][0]["read"], EVENTS, "{ledger}");
-    // Early rows leave at most once in `emit.every`, so they may come after the ledger.
-    let expected = expected(&checked);
-    let equal = serve.running.wait_for(PATIENCE, || (served(&page) == expected).then_some(()));
-    assert!(equal.is_ok(), "served {:?}, the reference says {expected:?}", served(&page));
+    let successor = fleet.processor();
+    fleet.prove();
 
     [successor, other].into_iter().for_each(Role::end_in_order);
     // Everything was committed and checkpointed: whoever comes next replays nothing.
-    let mut next = Role::start("process", &manifest, &["--threads", "1"]);
-    next.wait_until_ready();
+    let mut next = fleet.processor();
     let deadline = Instant::now() + PATIENCE;
     while next.counter("clickstream_process_recoveries_total") < 9 {
         assert!(Instant::now() < deadline && !next.running.has_ended().unwrap(), "the tasks were not recovered");
         std::thread::park_timeout(Duration::from_millis(50));
     }
     assert_eq!(next.counter("clickstream_process_replayed_records_total"), 0);
-    [next, serve].into_iter().for_each(Role::end_in_order);
+    [next, fleet.serve].into_iter().for_each(Role::end_in_order);
+}
+
+#[test]
+fn a_sleeper_that_wakes_up_late_changes_nothing() {
+    let mut fleet = Fleet::set_up();
+    let (sleeper, other) = (fleet.processor(), fleet.processor());
+    fleet.flow();
+    let asleep = positions(&fleet.checked);
+    sleeper.running.signal(SIGSTOP).unwrap();
+    fleet.goes_on_after(&asleep);
+    // It believes that it still owns partitions that others process by now.
+    sleeper.running.signal(SIGCONT).unwrap();
+    let third = fleet.processor();
+    other.end_in_order();
+    fleet.prove();
+    [sleeper, third, fleet.serve].into_iter().for_each(Role::end_in_order);
 }
