@@ -18,6 +18,7 @@ pub mod pipeline;
 pub mod random;
 pub mod simulation;
 
+pub mod api_server;
 pub mod bench;
 pub mod binary;
 pub mod chart;

@@ -157,7 +157,7 @@ fn mistakes_in_values_are_refused_by_name() {
         ("networkPolicy.egressPorts={99999}", "egressPorts"),
         ("monitoring.rules=perhaps", "rules"),
         ("monitoring.interval=often", "interval"),
-        ("monitoring.lagRecords=0", "lagRecords"),
+        ("monitoring.lagEvents=0", "lagEvents"),
         ("devKafka.brokers=2", "brokers"),
         ("devKafka.persistence.size=big", "size"),
         ("devKafka.heap=1 gigabyte", "heap"),
