@@ -32,6 +32,7 @@ pub mod health;
 pub mod limits;
 pub mod metrics;
 pub mod ports;
+pub mod tell;
 pub mod secrets;
 
 pub mod log;

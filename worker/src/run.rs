@@ -16,6 +16,8 @@ mod observed;
 mod outlets;
 mod progress;
 mod pump;
+mod recompute;
+mod schedule;
 mod sinks;
 mod summary;
 
@@ -40,6 +42,7 @@ use crate::{
     log::{Fsync, Inlet, SharedLog, Syncer},
     metrics::Metrics,
     store::TableStore,
+    tell,
 };
 use console::ConsoleSink;
 pub use data_dir::{DataDir, fingerprint};
@@ -48,6 +51,7 @@ use outlets::Outlet;
 pub use owner::{Owner, Unowned, visit};
 use progress::Progress;
 use pump::Pump;
+pub use schedule::run_now;
 
 /// How often the state of the run is looked at where nothing announces a change.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -134,10 +138,11 @@ fn announce_sinks(spec: &PipelineSpec, data_dir: &Path) {
             (tables, streams) if streams.is_empty() => format!("{tables}: in the embedded tables under the same names"),
             (_, streams) => format!("events of {streams}: in the embedded log only"),
         };
-        eprintln!("sink {}: no {server} in this mode; {kept}", sink.name);
+        tell::line(&format!("sink {}: no {server} in this mode; {kept}", sink.name));
     }
     for schedule in &spec.schedules {
-        eprintln!("schedule {}: {} (a cluster runs it by the clock)", schedule.name, schedule.cron);
+        let (name, cron) = (&schedule.name, &schedule.cron);
+        tell::line(&format!("schedule {name}: {cron} (a cluster runs it by the clock; here --now {name} does)"));
     }
 }
 
@@ -191,7 +196,10 @@ impl Pipeline {
         let outlets = Outlet::start_all(&shared, spec, &data_dir.path)?;
         let tokens = data_dir.tokens(spec);
         for (ingester, token) in &tokens {
-            eprintln!("ingester {ingester}: no secret in this mode; a token was made up: {}", token.join(", "));
+            tell::line(&format!(
+                "ingester {ingester}: no secret in this mode; a token was made up: {}",
+                token.join(", ")
+            ));
         }
         let ingest_options = IngestOptions {
             directory: options.directory.clone(),
@@ -207,14 +215,14 @@ impl Pipeline {
             false => error.into(),
         })?;
         for (ingester, address) in ingesters.addresses() {
-            eprintln!("ingester {ingester}: http://{address}");
+            tell::line(&format!("ingester {ingester}: http://{address}"));
         }
         let live = server::RunningPipeline::new(Arc::clone(&shared), Arc::clone(&reader))?;
         metrics.register(Observed::new(Arc::clone(&shared), Arc::clone(&reader), Arc::clone(&live.latest)));
         let server =
             server::Server::start(listener, &plan, spec, Arc::clone(&reader), changes, live, ingesters.router())?;
         data_dir.publish(server.address)?;
-        eprintln!("dashboard: http://{}", server.address);
+        tell::line(&format!("dashboard: http://{}", server.address));
         let started = Instant::now();
         let server = Some(server);
         Ok(Self {

@@ -31,6 +31,6 @@ pub struct Mistake(pub String);
 /// Prints why a subcommand gave up, causes included, and returns its exit code.
 #[must_use]
 pub fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    crate::tell::error(&format!("{error:#}"));
     if error.is::<Mistake>() { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

@@ -18,6 +18,7 @@ use crate::{
     cli::Mistake,
     driver::Layout,
     log::{EmbeddedLog, Fsync, SharedLog},
+    tell,
 };
 
 /// The manifest that filled the directory, overrides and defaults written out: for whoever looks into it later.
@@ -82,7 +83,7 @@ impl DataDir {
     pub fn announce(&self) {
         let fate =
             if self.temporary.is_some() { " (temporary: removed at the end; keep it with --data-dir)" } else { "" };
-        eprintln!("data directory: {}{fate}", self.path.display());
+        tell::line(&format!("data directory: {}{fate}", self.path.display()));
     }
 
     /// A made-up token for every collector that wants a secret.

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{driver::Shared, ingest::IngestProgress};
+use crate::{driver::Shared, ingest::IngestProgress, tell};
 
 const ON_TERMINAL: Duration = Duration::from_millis(500);
 const ELSEWHERE: Duration = Duration::from_secs(5);
@@ -38,7 +38,7 @@ impl Progress {
         if self.terminal {
             eprint!("\r\x1b[K{line}");
         } else {
-            eprintln!("{line}");
+            tell::line(&line);
         }
     }
 

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::store::{Bounds, Format, Reader};
+use crate::{
+    store::{Bounds, Format, Reader},
+    tell,
+};
 
 const STREAMS: &str = "select stream, sum(\"read\") as \"read\", sum(accepted) as accepted, sum(duplicate) as duplicate, \
      sum(invalid) as invalid, sum(expired) as expired, \
@@ -30,13 +33,13 @@ pub(super) fn print(reader: &Reader, took: Duration) -> anyhow::Result<()> {
                 Some(text) => text.to_owned(),
                 None => format!("{name} {value}"),
             });
-            eprintln!("{title} {}", cells.collect::<Vec<_>>().join("  "));
+            tell::line(&format!("{title} {}", cells.collect::<Vec<_>>().join("  ")));
         }
     }
     for table in reader.tables()?.iter().filter(|table| !table.info.name.starts_with('_')) {
-        eprintln!("rows in {}: {}", table.info.name, table.rows);
+        tell::line(&format!("rows in {}: {}", table.info.name, table.rows));
     }
-    eprintln!("took {:.1} s", took.as_secs_f64());
+    tell::line(&format!("took {:.1} s", took.as_secs_f64()));
     ensure!(
         unaccounted == 0,
         "{unaccounted} events are unaccounted for: this is a bug of clickstream, please report it"

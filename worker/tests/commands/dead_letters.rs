@@ -4,7 +4,7 @@ use serde_json::{Value as Json, json};
 
 use super::program::{Running, Shop, ends_with};
 
-const MANIFEST: &str = "
+pub const MANIFEST: &str = "
 apiVersion: clickstream.dev/v1alpha1
 kind: ClickstreamPipeline
 metadata: {name: shop}

@@ -7,4 +7,5 @@ mod program;
 mod cases;
 mod dead_letters;
 mod metrics;
+mod schedules;
 mod tail;
