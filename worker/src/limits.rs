@@ -79,3 +79,15 @@ pub const TAIL_READ_BYTES: usize = 1 << 20;
 
 /// Bytes of a record that a follower of a topic sees.
 pub const TAIL_EVENT_BYTES: usize = 64 << 10;
+
+/// How long a webhook may take to answer.
+pub const NOTIFY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How often a post is tried: with pauses of 1, 2, 4 and 8 s it is over within 65 s even if every try times out.
+pub const NOTIFY_ATTEMPTS_MAX: u32 = 5;
+
+/// The first pause between two tries; each is twice as long as the one before.
+pub const NOTIFY_PAUSE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a webhook that did not answer is left alone: alerts of that time are in the table only.
+pub const NOTIFY_REST: Duration = Duration::from_secs(60);

@@ -49,6 +49,8 @@ pub enum Figure {
     IngestRate,
     /// Changed rows that a sink has not written yet.
     SinkLag,
+    /// Posts to webhooks of alerts.
+    Notifications,
 }
 
 /// A label.
@@ -97,7 +99,7 @@ impl Label {
 
 impl Figure {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BuildInfo,
         Self::Records,
         Self::ReadBytes,
@@ -115,6 +117,7 @@ impl Figure {
         Self::IngestEvents,
         Self::IngestRate,
         Self::SinkLag,
+        Self::Notifications,
     ];
 
     /// Name with its unit, what it says, and its labels.
@@ -171,6 +174,11 @@ impl Figure {
             Self::SinkLag => {
                 ("clickstream_sink_lag_records", "Changed rows that a sink has not taken yet.", &[L::Sink])
             }
+            Self::Notifications => (
+                "clickstream_notifications_total",
+                "Posts of alerts to webhooks, by what became of them.",
+                &[L::Outcome],
+            ),
         }
     }
 
@@ -292,6 +300,29 @@ impl Reason {
     }
 }
 
+/// What became of a post to a webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// It was taken.
+    Delivered,
+    /// It was refused, or given up.
+    Failed,
+}
+
+impl Delivery {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Delivered, Self::Failed];
+
+    /// The label's value.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Counters that are filled where things happen, and the registry that `/metrics` prints.
 pub struct Metrics {
     /// Everything there is; other parts register theirs.
@@ -300,6 +331,7 @@ pub struct Metrics {
     bytes: IntCounterVec,
     rows: IntCounterVec,
     dead_letters: IntCounterVec,
+    notifications: IntCounterVec,
     commits: HistogramVec,
     checkpoints: HistogramVec,
     checkpoint_bytes: IntGaugeVec,
@@ -316,6 +348,7 @@ impl Default for Metrics {
             bytes: Figure::ReadBytes.counters(),
             rows: Figure::Rows.counters(),
             dead_letters: Figure::DeadLetters.counters(),
+            notifications: Figure::Notifications.counters(),
             commits: Figure::Commit.seconds(),
             checkpoints: Figure::Checkpoint.seconds(),
             checkpoint_bytes: Figure::CheckpointBytes.integers(),
@@ -329,6 +362,7 @@ impl Default for Metrics {
         metrics.register(metrics.bytes.clone());
         metrics.register(metrics.rows.clone());
         metrics.register(metrics.dead_letters.clone());
+        metrics.register(metrics.notifications.clone());
         metrics.register(metrics.commits.clone());
         metrics.register(metrics.checkpoints.clone());
         metrics.register(metrics.checkpoint_bytes.clone());
@@ -359,6 +393,9 @@ impl Metrics {
         for reason in Reason::ALL.map(Reason::label) {
             self.dead_letters.with_label_values(&[reason]);
         }
+        for outcome in Delivery::ALL.map(Delivery::label) {
+            self.notifications.with_label_values(&[outcome]);
+        }
     }
 
     /// Counts records that a task read.
@@ -376,6 +413,11 @@ impl Metrics {
     /// Counts a record that could not be counted.
     pub fn dead_letter(&self, reason: &str) {
         self.dead_letters.with_label_values(&[Reason::of(reason).label()]).inc();
+    }
+
+    /// Counts a post to a webhook.
+    pub fn notified(&self, delivery: Delivery) {
+        self.notifications.with_label_values(&[delivery.label()]).inc();
     }
 
     /// Counts a checkpoint.

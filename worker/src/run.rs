@@ -11,6 +11,7 @@ mod console;
 mod data_dir;
 mod lane;
 pub(crate) mod lookups;
+mod notify;
 mod owner;
 mod observed;
 mod outlets;
@@ -41,11 +42,13 @@ use crate::{
     ingest::{self, IngestOptions, Ingesters},
     log::{Fsync, Inlet, SharedLog, Syncer},
     metrics::Metrics,
+    secrets::Secrets,
     store::TableStore,
     tell,
 };
 use console::ConsoleSink;
 pub use data_dir::{DataDir, fingerprint};
+use notify::Notifier;
 use observed::Observed;
 use outlets::Outlet;
 pub use owner::{Owner, Unowned, visit};
@@ -119,14 +122,12 @@ fn announce_sinks(spec: &PipelineSpec, data_dir: &Path) {
     for sink in &spec.sinks {
         if let Some(parquet) = &sink.parquet {
             let store = if parquet.path.contains("://") { "no object store in this mode; " } else { "" };
-            eprintln!(
-                "sink {}: {store}Parquet files in {}",
-                sink.name,
-                outlets::directory(parquet, data_dir).display()
-            );
+            let directory = outlets::directory(parquet, data_dir);
+            tell::line(&format!("sink {}: {store}Parquet files in {}", sink.name, directory.display()));
         }
         if let Some(kafka) = &sink.kafka {
-            eprintln!("sink {}: no Kafka in this mode; topic {} of the embedded log", sink.name, kafka.topic);
+            let (name, topic) = (&sink.name, &kafka.topic);
+            tell::line(&format!("sink {name}: no Kafka in this mode; topic {topic} of the embedded log"));
         }
         let server = match sink {
             sink if sink.couchbase.is_some() => "Couchbase",
@@ -157,6 +158,7 @@ struct Pipeline {
     pump: Pump,
     consoles: Vec<ConsoleSink>,
     outlets: Vec<Outlet>,
+    notifier: Option<Notifier>,
     server: Option<crate::run::server::Server>,
     reader: Arc<crate::store::Reader>,
     spec: PipelineSpec,
@@ -194,6 +196,7 @@ impl Pipeline {
         let pump = Pump::start(Arc::clone(&shared), store)?;
         let consoles = ConsoleSink::start_all(&shared, spec)?;
         let outlets = Outlet::start_all(&shared, spec, &data_dir.path)?;
+        let notifier = Notifier::start(&shared, spec, &Secrets::from_environment())?;
         let tokens = data_dir.tokens(spec);
         for (ingester, token) in &tokens {
             tell::line(&format!(
@@ -235,6 +238,7 @@ impl Pipeline {
             pump,
             consoles,
             outlets,
+            notifier,
             server,
             reader,
             spec: spec.clone(),
@@ -291,6 +295,7 @@ impl Pipeline {
         self.pump.finish().context("failed to write the tables")?;
         self.consoles.into_iter().try_for_each(ConsoleSink::finish)?;
         self.outlets.into_iter().try_for_each(Outlet::finish)?;
+        self.notifier.map_or(Ok(()), Notifier::finish)?;
         if let Some(server) = self.server {
             server.stop();
         }

@@ -91,7 +91,10 @@ fn alerts(plan: &Plan, spec: &PipelineSpec, secrets: &Secrets) -> anyhow::Result
         let mut webhooks = Vec::new();
         for notify in &alert.notify {
             if let Some(topic) = &notify.topic {
-                tell::line(&format!("alert {}: topic {topic}: in this mode its rows are in the table _alerts", alert.name));
+                tell::line(&format!(
+                    "alert {}: topic {topic}: in this mode its rows are in the table _alerts",
+                    alert.name
+                ));
             }
             let Some(secret) = notify.webhook.as_ref().map(|webhook| &webhook.url_secret) else { continue };
             match secrets.value(secret, "url") {

@@ -9,3 +9,4 @@ mod dead_letters;
 mod metrics;
 mod schedules;
 mod tail;
+mod webhooks;
