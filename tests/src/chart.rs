@@ -30,8 +30,8 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("no rights of its own", &["rbac.create=false", "rbac.userRoles=false", "serviceAccount.create=false"]),
     ("an account of ours", &["serviceAccount.create=false", "serviceAccount.name=robot"]),
     ("an account with a role", &["serviceAccount.name=robot", "serviceAccount.annotations.example\\.com/role=reader"]),
-    ("two secrets only", &["rbac.secrets.names={couchbase,kafka-user}"]),
-    ("no secrets", &["rbac.secrets.read=false", "rbac.couchbaseOperator=true"]),
+    ("two secrets only", &["rbac.secrets.read=true", "rbac.secrets.names={couchbase,kafka-user}"]),
+    ("secrets by name", &["rbac.secrets.read=true", "rbac.couchbaseOperator=true"]),
     ("definitions from elsewhere", &["crds.install=false"]),
     ("no network policy", &["networkPolicy.enabled=false"]),
     (

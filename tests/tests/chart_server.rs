@@ -68,6 +68,50 @@ fn a_real_api_server_accepts_every_object_of_every_choice() {
     install_upgrade_uninstall(&server);
 }
 
+/// Asks the server's own authorizer, as the operator's account.
+fn the_account_may_do_its_work_and_no_more(server: &ApiServer) {
+    let rows = [
+        ("list", "clickstreampipelines.clickstream.dev", NAMESPACE, true),
+        ("patch", "clickstreampipelines.clickstream.dev/status", NAMESPACE, true),
+        ("update", "clickstreampipelines.clickstream.dev/finalizers", NAMESPACE, true),
+        ("create", "deployments.apps", NAMESPACE, true),
+        ("patch", "deployments.apps", NAMESPACE, true),
+        ("delete", "deployments.apps", NAMESPACE, true),
+        ("list", "configmaps", NAMESPACE, true),
+        ("delete", "services", NAMESPACE, true),
+        ("watch", "jobs.batch", NAMESPACE, true),
+        ("create", "cronjobs.batch", NAMESPACE, true),
+        ("patch", "networkpolicies.networking.k8s.io", NAMESPACE, true),
+        ("patch", "ingresses.networking.k8s.io", NAMESPACE, true),
+        ("create", "poddisruptionbudgets.policy", NAMESPACE, true),
+        ("create", "podmonitors.monitoring.coreos.com", NAMESPACE, true),
+        ("create", "events.events.k8s.io", NAMESPACE, true),
+        ("create", "leases.coordination.k8s.io", NAMESPACE, true),
+        ("update", "leases.coordination.k8s.io/clickstream-operator", NAMESPACE, true),
+        ("update", "leases.coordination.k8s.io/of-somebody-else", NAMESPACE, false),
+        ("get", "secrets", NAMESPACE, false),
+        ("list", "secrets", NAMESPACE, false),
+        ("delete", "clickstreampipelines.clickstream.dev", NAMESPACE, false),
+        ("create", "pods", NAMESPACE, false),
+        ("create", "pods/exec", NAMESPACE, false),
+        ("create", "roles.rbac.authorization.k8s.io", NAMESPACE, false),
+        ("delete", "persistentvolumeclaims", NAMESPACE, false),
+        ("list", "clickstreampipelines.clickstream.dev", "web", false),
+        ("create", "deployments.apps", "web", false),
+        ("create", "leases.coordination.k8s.io", "web", false),
+    ];
+    for (verb, what, namespace, may) in rows {
+        let (resource, rest) = what.split_once('/').unwrap_or((what, ""));
+        let is_part = ["status", "finalizers", "exec"].contains(&rest);
+        let part = format!("--subresource={}", if is_part { rest } else { "" });
+        let object = if is_part || rest.is_empty() { resource.to_owned() } else { what.to_owned() };
+        let account = format!("--as=system:serviceaccount:{NAMESPACE}:{RELEASE}");
+        let output = server.kubectl(&["auth", "can-i", verb, &object, &part, "-n", namespace, &account]).unwrap();
+        let answer = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert_eq!(answer, if may { "yes" } else { "no" }, "{verb} {what} in {namespace}");
+    }
+}
+
 /// A witness that silence means something: a pod as root is warned of, or refused.
 fn the_server_would_warn(server: &ApiServer, files: &std::path::Path) {
     let loose = template(&["operator.replicas=1"], &[]).unwrap().replace("runAsNonRoot: true", "runAsNonRoot: false");
@@ -93,6 +137,7 @@ fn install_upgrade_uninstall(server: &ApiServer) {
     assert!(installed && said.contains("kubectl -n shop apply -f examples/medallion.yaml"), "{said}");
     assert_eq!(label(&get("podmonitor/clickstream")), "PodMonitor/clickstream");
     assert_eq!(label(&get("prometheusrule/clickstream")), "PrometheusRule/clickstream");
+    the_account_may_do_its_work_and_no_more(server);
     let password = get("secret/couchbase")["data"]["password"].clone();
 
     // Somebody's older definition, without a column, is made whole again.
