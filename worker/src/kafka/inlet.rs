@@ -18,7 +18,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::Message,
-    producer::{BaseProducer, BaseRecord, Producer},
+    producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 
 use super::{
@@ -218,7 +218,13 @@ impl IngestLog for KafkaInlet {
                 Remedy::Leave => return Err(LogError::Fenced),
                 Remedy::Fail => return Err(failed("write to", &self.place, error)),
                 Remedy::Abort | Remedy::Again => {
-                    self.insist("write to", |inlet| inlet.producer.abort_transaction(CALL_TIME_MAX))?;
+                    // An abort waits for what is in flight, and serves no events of it itself.
+                    self.producer.purge(PurgeConfig::default().queue().inflight());
+                    self.insist("write to", |inlet| {
+                        // What it could not account for, the abort tells.
+                        drop(inlet.producer.flush(CALL_TIME_MAX));
+                        inlet.producer.abort_transaction(CALL_TIME_MAX)
+                    })?;
                     self.rest(&error, &mut pause)?;
                 }
             }

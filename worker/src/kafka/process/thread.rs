@@ -95,7 +95,11 @@ impl Thread {
                 tracing::info!(thread = self.number, partitions = ?names(&places), "taken");
                 // Whatever this commit comes to: who gets the partitions recovers from what is committed.
                 if let Err(error) = self.commit(clock::now(), true) {
-                    tracing::warn!(thread = self.number, %error, "the last commit before a hand-over failed");
+                    tracing::warn!(
+                        thread = self.number,
+                        error = told(&error),
+                        "the last commit before a hand-over failed"
+                    );
                     self.start_over(&places)?;
                 }
                 self.give_up(&places)
@@ -206,7 +210,7 @@ impl Thread {
         match self.commit(now, false) {
             Ok(()) => Ok(()),
             Err(error) => {
-                tracing::warn!(thread = self.number, %error, "a commit failed: its tasks are recovered");
+                tracing::warn!(thread = self.number, error = told(&error), "a commit failed: its tasks are recovered");
                 self.start_over(&[])
             }
         }
@@ -247,7 +251,7 @@ impl Thread {
         self.output.clear();
         let mine: Vec<Place> = self.tasks.drain(..).map(|task| task.place).collect();
         let staying: Vec<Place> = mine.into_iter().filter(|place| !leaving.contains(place)).collect();
-        self.transactions.abort();
+        // A new producer under the same id ends what the old one left open.
         self.transactions = Transactions::start(&self.shared.cluster, &self.id)?;
         self.member.unassign(&staying)?;
         self.adopt(staying)
@@ -260,7 +264,11 @@ impl Thread {
 
     fn last_words(&mut self) {
         if let Err(error) = self.commit(clock::now(), true) {
-            tracing::warn!(thread = self.number, %error, "the last commit failed: who comes next recovers");
+            tracing::warn!(
+                thread = self.number,
+                error = told(&error),
+                "the last commit failed: who comes next recovers"
+            );
             self.transactions.abort();
         }
         let places: Vec<Place> = self.tasks.drain(..).map(|task| task.place).collect();
@@ -272,4 +280,12 @@ impl Thread {
 
 fn names(places: &[Place]) -> Vec<String> {
     places.iter().map(|place| format!("{}/{}", place.topic, place.partition)).collect()
+}
+
+/// An error with its cause.
+fn told(error: &LogError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
 }

@@ -10,7 +10,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext as _,
     error::{KafkaError, RDKafkaErrorCode},
-    producer::{BaseProducer, BaseRecord, Producer as _},
+    producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
 use super::member::{Member, Place};
@@ -26,6 +26,9 @@ use crate::{
 
 /// How long a commit may take before the tasks of a thread are recovered instead.
 const COMMIT_TIME_MAX: Duration = Duration::from_secs(12);
+
+/// How long an abort may take.
+const ABORT_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// How long a full queue is given to empty itself a little.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
@@ -93,10 +96,14 @@ impl Transactions {
         Ok(Open { transactions: self, offsets: TopicPartitionList::new() })
     }
 
-    /// Aborts what is open, if the producer still may.
+    /// Aborts what is open, if the producer still may. Before a new producer of the same id this is not needed: its start
+    /// does it too.
     pub fn abort(&self) {
-        if let Err(error) = self.producer.abort_transaction(REQUEST_TIME_MAX) {
-            tracing::debug!(%error, "an abort failed; starting the producer anew does it too");
+        // An abort waits until every record is accounted for, which nobody would tell it: it serves no events itself.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let flushed = self.producer.flush(ABORT_TIME_MAX);
+        if let Err(error) = flushed.and_then(|()| self.producer.abort_transaction(ABORT_TIME_MAX)) {
+            tracing::debug!(%error, "an abort failed: who comes next under this id does it");
         }
     }
 
