@@ -1,1 +1,30 @@
-//! (to be written)
+//! The operator: keeps what a `ClickstreamPipeline` asks for true in a cluster.
+//!
+//! ```text
+//!  watch ─► observe ─► validate ─► desired ─► steps ─► apply ─► status
+//!           (reads)    └──── pure: no client, no clock ────┘    (writes)
+//! ```
+//! Invariants:
+//! - The middle is a pure function: `plan` prints it without a cluster, tests call it without one.
+//! - A reading is `Known` or `Unknown`. From `Unknown` nothing is deleted, scaled down or called ready.
+//! - The pods run the spec that was accepted last: an invalid change is told in the status and changes nothing.
+//! - Pods restart when the hash of the accepted spec changes, never because the operator is another version.
+//! - What is as it should be is not written again: an idle cluster sees no write but the Lease.
+//! - Nothing that holds data is deleted here. Topics and buckets belong to `clickstream setup`, which never deletes.
+//!
+//! What is absent and why: Kafka and Couchbase clients (the Job of [`desired::setup`] runs `clickstream setup`, so that the
+//! operator needs neither the network nor the secrets of the stores), and any knowledge of how workers work inside.
+
+pub mod accepted;
+pub mod desired;
+pub mod observed;
+pub mod steps;
+pub mod status;
+
+pub mod apply;
+pub mod controller;
+pub mod leader;
+pub mod metrics;
+pub mod server;
+
+pub mod plan;

@@ -1,2 +1,153 @@
-//! (to be written)
-fn main() {}
+//! `clickstream-operator`: keeps pipelines in a cluster as their manifests say.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand, ValueEnum};
+use kube::{Client, Config};
+use operator::{controller, leader::Candidate, metrics::Metrics, plan, server};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The API server may take this long to answer; without a bound a reconcile could hang for ever.
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
+
+#[derive(Parser)]
+#[command(version, about = "Keeps ClickstreamPipelines in a cluster as their manifests say")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch and reconcile, as long as this process holds the lease.
+    Run(Run),
+    /// Show what a manifest would make, without a cluster.
+    Plan(Plan),
+    /// Print the definition of the resource.
+    Crd,
+}
+
+#[derive(clap::Args)]
+struct Run {
+    /// Watch these namespaces only, separated by commas; the whole cluster without it.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
+    namespace: String,
+    /// Namespace of the Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// Who this is; a pod's name.
+    #[arg(long, env = "POD_NAME", default_value = "clickstream-operator")]
+    identity: String,
+    /// Image of the workers.
+    #[arg(long, env = "WORKER_IMAGE")]
+    worker_image: String,
+    /// Address of health and metrics.
+    #[arg(long, alias = "metrics-listen", default_value = "127.0.0.1:9090")]
+    listen: SocketAddr,
+    /// How the program's own log is written.
+    #[arg(long, value_enum, default_value = "text")]
+    log: LogFormat,
+}
+
+/// How the program's own log is written.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[derive(clap::Args)]
+struct Plan {
+    /// The manifest.
+    #[arg(short, long)]
+    file: PathBuf,
+    /// Namespace.
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Image of the workers.
+    #[arg(long, default_value = "clickstream:latest")]
+    worker_image: String,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Plan(args) => show_plan(&args),
+        Command::Crd => {
+            print!("{}", crds::crd_yaml());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn show_plan(args: &Plan) -> anyhow::Result<ExitCode> {
+    let text = std::fs::read_to_string(&args.file)
+        .with_context(|| format!("failed to read the manifest {}", args.file.display()))?;
+    match plan::plan(&text, &args.namespace, &args.worker_image) {
+        Ok(shown) => {
+            print!("{shown}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            eprintln!("error: {}: {problems}", args.file.display());
+            Ok(ExitCode::from(2))
+        }
+    }
+}
+
+fn run(args: &Run) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
+    let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    match args.log {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("failed to start")?.block_on(lead(args))
+}
+
+/// Leads until told to stop. Who loses the lease leaves with an error, and is started again as a candidate.
+async fn lead(args: &Run) -> anyhow::Result<()> {
+    let mut config = Config::infer().await.context("neither in a cluster nor with a kubeconfig")?;
+    config.read_timeout = Some(READ_TIMEOUT);
+    let client = Client::try_from(config).context("failed to connect to the API server")?;
+    let metrics = Metrics::new();
+    let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
+    let mut candidate = Candidate::new(client.clone(), &args.lease_namespace, &args.identity);
+    let health = server::serve(args.listen, metrics.clone());
+    let work = async {
+        candidate.campaign().await;
+        tracing::info!(identity = args.identity, "leading");
+        metrics.leads(true);
+        let named: Vec<&str> = args.namespace.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+        let watched = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
+        let loops = watched.into_iter().map(|namespace| {
+            controller::run(client.clone(), namespace, &args.worker_image, &args.identity, metrics.clone())
+        });
+        tokio::select! {
+            _ = futures_util::future::join_all(loops) => anyhow::bail!("the controller stopped"),
+            () = candidate.hold() => anyhow::bail!("the lease is lost"),
+        }
+    };
+    let ended = tokio::select! {
+        ended = work => ended,
+        ended = health => ended,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    if ended.is_ok() {
+        // The next one need not wait for the lease to run out.
+        let released = Candidate::new(client, &args.lease_namespace, &args.identity).release().await;
+        released.context("failed to give the lease back")?;
+    }
+    ended
+}

@@ -1,0 +1,143 @@
+//! Validation: from a resource to the spec that may run, or to why it may not.
+
+use crds::spec::{ClickstreamPipeline, PipelineSpec};
+use serde_json::Value;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// A spec that passed validation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Accepted {
+    /// The manifest as the workers read it.
+    pub manifest: String,
+    /// What it says.
+    pub spec: PipelineSpec,
+    /// Hash of what makes pods restart: everything but numbers of replicas and what only the operator reads.
+    pub hash: String,
+}
+
+/// What validation says of a resource.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// It may run.
+    Accept(Box<Accepted>),
+    /// It may not; whatever ran goes on.
+    Refuse {
+        /// Every problem, in one text.
+        message: String,
+    },
+}
+
+/// Judges a resource by the same function that `clickstream validate` calls.
+#[must_use]
+pub fn judge(name: &str, spec: &PipelineSpec) -> Verdict {
+    let manifest = manifest(name, spec);
+    let refused = |problems: Vec<String>| Verdict::Refuse { message: problems.join("; ") };
+    if spec.kafka.is_none() {
+        return refused(vec!["spec.kafka: a cluster needs it; give bootstrapServers: [\"host:9092\"]".into()]);
+    }
+    match crds::check(&manifest, &[]) {
+        Ok(_) => Verdict::Accept(Box::new(Accepted { hash: hash(spec), spec: spec.clone(), manifest })),
+        Err(problems) => refused(problems.iter().map(told).collect()),
+    }
+}
+
+/// A problem without its line: the user's own text is not at hand.
+fn told(problem: &crds::Problem) -> String {
+    let accepted = problem.accepted.as_ref().map(|accepted| format!(" (accepted: {accepted})")).unwrap_or_default();
+    let meant = problem.suggestion.as_ref().map(|meant| format!(" (did you mean {meant}?)")).unwrap_or_default();
+    format!("{}: {}{accepted}{meant}", problem.path, problem.message)
+}
+
+/// The manifest that the workers mount: name and spec, with the fields of events in their order.
+#[must_use]
+pub fn manifest(name: &str, spec: &PipelineSpec) -> String {
+    let resource = ClickstreamPipeline::new(name, spec.clone());
+    serde_yaml::to_string(&resource).expect("a spec is plain maps, lists and scalars")
+}
+
+/// The spec that was accepted last, from the manifest in the ConfigMap.
+#[must_use]
+pub fn read(name: &str, manifest: &str) -> Option<Accepted> {
+    let resource: ClickstreamPipeline = serde_yaml::from_str(manifest).ok()?;
+    match judge(name, &resource.spec) {
+        Verdict::Accept(accepted) => Some(*accepted),
+        // A newer operator may refuse what an older one accepted: what runs goes on all the same.
+        Verdict::Refuse { .. } => {
+            let spec = resource.spec;
+            Some(Accepted { hash: hash(&spec), manifest: manifest.to_owned(), spec })
+        }
+    }
+}
+
+fn hash(spec: &PipelineSpec) -> String {
+    let mut value = serde_json::to_value(spec).expect("a spec is plain maps, lists and scalars");
+    forget(&mut value, &["suspend", "apply", "approve", "deletionPolicy", "tests", "objectives"]);
+    for part in ["process", "serve"] {
+        forget(&mut value[part], &["replicas", "autoscale", "resources", "ingress"]);
+    }
+    for list in ["ingest", "sinks"] {
+        for item in value[list].as_array_mut().into_iter().flatten() {
+            forget(item, &["replicas", "autoscale", "resources"]);
+        }
+    }
+    // serde_json sorts the keys of its maps: the same spec gives the same text.
+    format!("{:016x}", xxh3_128(value.to_string().as_bytes()) as u64)
+}
+
+fn forget(value: &mut Value, names: &[&str]) {
+    if let Some(map) = value.as_object_mut() {
+        names.iter().for_each(|name| drop(map.remove(*name)));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// An example of the repository.
+    pub(crate) fn example(name: &str) -> ClickstreamPipeline {
+        let file = format!("{}/../examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
+        serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    }
+
+    pub(crate) fn accepted(name: &str) -> Accepted {
+        match judge(name, &example(name).spec) {
+            Verdict::Accept(accepted) => *accepted,
+            Verdict::Refuse { message } => panic!("{message}"),
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_is_read_back() {
+        for name in ["category-sales", "dataset-split", "medallion", "multi-sink", "three-topics", "reference"] {
+            let first = accepted(name);
+            let second = read(name, &first.manifest).unwrap();
+            assert_eq!(second.manifest, first.manifest, "{name}");
+            assert_eq!(second.hash, first.hash, "{name}");
+            assert_eq!(second.spec, first.spec, "{name}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_replicas_do_not_restart_pods_and_definitions_do() {
+        let mut changed = example("medallion").spec;
+        changed.process.replicas = 7;
+        changed.suspend = true;
+        changed.ingest[0].replicas = 3;
+        let Verdict::Accept(same) = judge("medallion", &changed) else { panic!("it is valid") };
+        assert_eq!(same.hash, accepted("medallion").hash);
+        changed.restart = Some("now".into());
+        let Verdict::Accept(other) = judge("medallion", &changed) else { panic!("it is valid") };
+        assert_ne!(other.hash, same.hash);
+    }
+
+    #[test]
+    fn every_problem_is_told_at_once() {
+        let mut spec = example("medallion").spec;
+        spec.tables[0].from = "nowhere".into();
+        spec.sinks[0].tables = vec!["nothing".into()];
+        let Verdict::Refuse { message } = judge("medallion", &spec) else { panic!("it is invalid") };
+        assert!(message.contains("nowhere") || message.contains("unknown"), "{message}");
+        assert!(message.contains("; "), "{message}");
+    }
+}

@@ -1,0 +1,70 @@
+//! Reading and writing a pipeline's objects: the only place with a client, and no opinion.
+
+use kube::{
+    Api, Client,
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+};
+use serde_json::Value;
+
+use crate::{
+    desired::{MANAGER, PIPELINE_LABEL},
+    metrics::Metrics,
+    observed::{Kind, Objects, Reading},
+    steps::Step,
+};
+
+/// The API of a kind in a namespace.
+fn api(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
+    let (group, version, name, plural) = kind.api();
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, name), plural);
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+/// Reads every object of a pipeline. One kind that cannot be read makes the whole unknown.
+pub async fn observe(client: &Client, namespace: &str, pipeline: &str) -> Reading<Objects> {
+    let selector = format!("{PIPELINE_LABEL}={pipeline},app.kubernetes.io/managed-by={MANAGER}");
+    let params = ListParams::default().labels(&selector);
+    let mut objects = Objects::new();
+    for kind in Kind::ALL {
+        match api(client, kind, namespace).list(&params).await {
+            Ok(list) => {
+                for object in list.items {
+                    let name = object.metadata.name.clone().unwrap_or_default();
+                    // On its way out already: its replacement is made once it is gone.
+                    if object.metadata.deletion_timestamp.is_some() && kind == Kind::Job {
+                        return Reading::Unknown(format!("job {name} is being deleted"));
+                    }
+                    match serde_json::to_value(&object) {
+                        Ok(value) => drop(objects.insert((kind, name), value)),
+                        Err(error) => return Reading::Unknown(error.to_string()),
+                    }
+                }
+            }
+            Err(error) => return Reading::Unknown(format!("failed to list {}: {error}", kind.api().3)),
+        }
+    }
+    Reading::Known(objects)
+}
+
+/// Carries out a step.
+///
+/// # Errors
+/// What the API server says. What is gone already counts as deleted.
+pub async fn carry_out(client: &Client, namespace: &str, step: &Step, metrics: &Metrics) -> Result<(), kube::Error> {
+    match step {
+        Step::Apply(object) => {
+            metrics.wrote(object.kind.api().2, "apply");
+            // Force: what others changed of our fields is put right; their fields stay theirs.
+            let params = PatchParams::apply(MANAGER).force();
+            let patch: Patch<&Value> = Patch::Apply(&object.body);
+            api(client, object.kind, namespace).patch(&object.name, &params, &patch).await.map(drop)
+        }
+        Step::Delete { kind, name } => {
+            metrics.wrote(kind.api().2, "delete");
+            match api(client, *kind, namespace).delete(name, &DeleteParams::background()).await {
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                other => other.map(drop),
+            }
+        }
+    }
+}

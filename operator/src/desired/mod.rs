@@ -1,0 +1,182 @@
+//! What should be there for an accepted spec: one file for each kind of object. Pure.
+
+mod deployments;
+mod network;
+mod pods;
+mod secrets;
+mod services;
+pub mod setup;
+
+use crds::spec::PipelineSpec;
+use serde_json::{Value, json};
+
+use crate::{accepted::Accepted, observed::Kind};
+
+/// Who owns the objects, and what they run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Owner {
+    /// Namespace.
+    pub namespace: String,
+    /// Name of the pipeline.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// Image of the workers.
+    pub image: String,
+}
+
+/// An object as it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Object {
+    /// Kind.
+    pub kind: Kind,
+    /// Name.
+    pub name: String,
+    /// Everything, as it is applied.
+    pub body: Value,
+}
+
+/// What runs, as a part of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Brings events in.
+    Ingest,
+    /// Computes.
+    Process,
+    /// Writes results out.
+    Sink,
+    /// Answers.
+    Serve,
+}
+
+impl Role {
+    /// As the worker's subcommand and the label name it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ingest => "ingest",
+            Self::Process => "process",
+            Self::Sink => "sink",
+            Self::Serve => "serve",
+        }
+    }
+}
+
+/// The label that names the pipeline.
+pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
+
+/// The annotation of a pod template that restarts its pods.
+pub const HASH_ANNOTATION: &str = "clickstream.dev/spec-hash";
+
+/// Whose objects these are.
+pub const MANAGER: &str = "clickstream-operator";
+
+/// Everything but the Job of [`setup`], in the order of application.
+#[must_use]
+pub fn objects(owner: &Owner, accepted: &Accepted) -> Vec<Object> {
+    let spec = &accepted.spec;
+    let mut all = vec![config_map(owner, accepted), network::policy(owner, spec)];
+    all.extend(services::services(owner, spec));
+    for part in parts(spec) {
+        all.extend(deployments::budget(owner, &part));
+        all.push(deployments::deployment(owner, accepted, &part));
+    }
+    all.extend(services::ingress(owner, spec));
+    all.sort_by_key(|object| object.kind);
+    all
+}
+
+/// A part of the pipeline with pods of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it does.
+    pub role: Role,
+    /// Which one, where there are several.
+    pub item: Option<String>,
+    /// How many pods.
+    pub replicas: u32,
+}
+
+impl Part {
+    /// Name of its Deployment.
+    #[must_use]
+    pub fn object_name(&self, pipeline: &str) -> String {
+        match &self.item {
+            Some(item) => format!("{pipeline}-{}-{item}", self.role.name()),
+            None => format!("{pipeline}-{}", self.role.name()),
+        }
+    }
+}
+
+/// The parts of a spec. One that is suspended has no pods.
+#[must_use]
+pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
+    let replicas = |count: u32| if spec.suspend { 0 } else { count };
+    let mut parts = Vec::new();
+    for ingester in &spec.ingest {
+        // Only collectors write side by side; of other sources one pod writes and fences whoever came before.
+        let count = if ingester.http.is_some() { ingester.replicas } else { ingester.replicas.min(1) };
+        parts.push(Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: replicas(count) });
+    }
+    if !spec.tables.is_empty() || !spec.streams.is_empty() {
+        parts.push(Part { role: Role::Process, item: None, replicas: replicas(spec.process.replicas) });
+    }
+    for sink in &spec.sinks {
+        parts.push(Part { role: Role::Sink, item: Some(sink.name.clone()), replicas: replicas(sink.replicas) });
+    }
+    parts.push(Part { role: Role::Serve, item: None, replicas: replicas(spec.serve.replicas) });
+    parts
+}
+
+/// Labels of an object.
+fn labels(owner: &Owner, component: &str) -> Value {
+    json!({
+        "app.kubernetes.io/name": "clickstream",
+        "app.kubernetes.io/instance": owner.name,
+        "app.kubernetes.io/component": component,
+        "app.kubernetes.io/managed-by": MANAGER,
+        PIPELINE_LABEL: owner.name,
+    })
+}
+
+/// An object of `kind` with its metadata and `rest`.
+fn object(owner: &Owner, kind: Kind, name: String, component: &str, rest: Value) -> Object {
+    let (group, version, kind_name, _) = kind.api();
+    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+    let mut body = json!({
+        "apiVersion": api_version,
+        "kind": kind_name,
+        "metadata": {
+            "name": name,
+            "namespace": owner.namespace,
+            "labels": labels(owner, component),
+            "ownerReferences": [{
+                "apiVersion": "clickstream.dev/v1alpha1",
+                "kind": "ClickstreamPipeline",
+                "name": owner.name,
+                "uid": owner.uid,
+                "controller": true,
+                "blockOwnerDeletion": true,
+            }],
+        },
+    });
+    for (key, value) in rest.as_object().into_iter().flatten() {
+        body[key] = value.clone();
+    }
+    Object { kind, name, body }
+}
+
+/// Name of the ConfigMap with an accepted spec. Each has its own, so that a pod that starts anew while a change is under way
+/// still finds what it ran.
+#[must_use]
+pub fn config_map_name(pipeline: &str, hash: &str) -> String {
+    format!("{pipeline}-manifest-{}", &hash[..hash.len().min(10)])
+}
+
+/// The key of the manifest in the ConfigMap, which is its file name too.
+pub const MANIFEST_KEY: &str = "pipeline.yaml";
+
+fn config_map(owner: &Owner, accepted: &Accepted) -> Object {
+    let rest = json!({ "data": { MANIFEST_KEY: accepted.manifest } });
+    object(owner, Kind::ConfigMap, config_map_name(&owner.name, &accepted.hash), "manifest", rest)
+}

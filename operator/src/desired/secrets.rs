@@ -1,0 +1,71 @@
+//! Which secrets each part needs to see: no more than that.
+
+use crds::spec::{Ingester, PipelineSpec, Sink};
+
+/// Where secrets are mounted, each in a folder of its name.
+pub(super) const DIRECTORY: &str = "/etc/clickstream-secrets";
+
+/// Those of the pipeline's own Kafka cluster.
+pub(super) fn of_kafka(spec: &PipelineSpec) -> Vec<String> {
+    let Some(kafka) = &spec.kafka else { return Vec::new() };
+    let tls = kafka.tls.iter().flat_map(|tls| [tls.ca_secret.clone(), tls.certificate_secret.clone()]).flatten();
+    let sasl = kafka.sasl.iter().map(|sasl| sasl.credentials_secret.clone());
+    unique(tls.chain(sasl).collect())
+}
+
+/// Those of an ingester.
+pub(super) fn of_ingester(spec: &PipelineSpec, ingester: &Ingester) -> Vec<String> {
+    let mut all = of_kafka(spec);
+    all.extend(ingester.http.iter().filter_map(|http| http.tokens_secret.clone()));
+    all.extend(ingester.dataset.iter().filter_map(|dataset| dataset.credentials_secret.clone()));
+    if let Some(source) = &ingester.kafka {
+        all.extend(source.tls.iter().flat_map(|tls| [tls.ca_secret.clone(), tls.certificate_secret.clone()]).flatten());
+        all.extend(source.sasl.iter().map(|sasl| sasl.credentials_secret.clone()));
+    }
+    unique(all)
+}
+
+/// Those of a sink.
+pub(super) fn of_sink(spec: &PipelineSpec, sink: &Sink) -> Vec<String> {
+    let mut all = of_kafka(spec);
+    all.extend(sink.couchbase.iter().map(|to| to.connection_secret.clone()));
+    all.extend(sink.postgres.iter().map(|to| to.connection_secret.clone()));
+    all.extend(sink.redis.iter().map(|to| to.connection_secret.clone()));
+    all.extend(sink.parquet.iter().filter_map(|to| to.credentials_secret.clone()));
+    unique(all)
+}
+
+/// Those of processing.
+pub(super) fn of_process(spec: &PipelineSpec) -> Vec<String> {
+    let mut all = of_kafka(spec);
+    all.extend(spec.process.checkpoints.credentials_secret.clone());
+    all.extend(spec.lookups.iter().filter_map(|lookup| Some(lookup.couchbase.as_ref()?.connection_secret.clone())));
+    unique(all)
+}
+
+/// Those of `clickstream setup`: it makes topics and buckets.
+pub(super) fn of_setup(spec: &PipelineSpec) -> Vec<String> {
+    let mut all = of_kafka(spec);
+    all.extend(spec.sinks.iter().filter_map(|sink| Some(sink.couchbase.as_ref()?.connection_secret.clone())));
+    unique(all)
+}
+
+fn unique(mut names: Vec<String>) -> Vec<String> {
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// A name as names of volumes are written: a DNS label.
+pub(super) fn volume_name(name: &str) -> String {
+    let label: String = name
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '-' })
+        .collect();
+    if label.len() <= 40 && label == name {
+        return label;
+    }
+    // Two names that differ in dots only must not meet.
+    let hash = xxhash_rust::xxh3::xxh3_64(name.as_bytes());
+    format!("{}-{:08x}", &label[..label.len().min(40)], hash as u32)
+}

@@ -1,0 +1,126 @@
+//! What the cluster answered about a pipeline's objects.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// The kinds of objects that the operator makes, in the order in which they are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// The manifest for the workers.
+    ConfigMap,
+    /// `clickstream setup`.
+    Job,
+    /// Who may reach the pods.
+    NetworkPolicy,
+    /// Addresses of collectors and of the dashboard.
+    Service,
+    /// How many pods may be missing at a time.
+    PodDisruptionBudget,
+    /// The pods.
+    Deployment,
+    /// An address outside the cluster.
+    Ingress,
+}
+
+impl Kind {
+    /// All of them, in order.
+    pub const ALL: [Self; 7] = [
+        Self::ConfigMap,
+        Self::Job,
+        Self::NetworkPolicy,
+        Self::Service,
+        Self::PodDisruptionBudget,
+        Self::Deployment,
+        Self::Ingress,
+    ];
+
+    /// API group, version, kind and plural.
+    #[must_use]
+    pub const fn api(self) -> (&'static str, &'static str, &'static str, &'static str) {
+        match self {
+            Self::ConfigMap => ("", "v1", "ConfigMap", "configmaps"),
+            Self::Job => ("batch", "v1", "Job", "jobs"),
+            Self::NetworkPolicy => ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+            Self::Service => ("", "v1", "Service", "services"),
+            Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
+            Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+        }
+    }
+}
+
+/// Objects of one pipeline by kind and name.
+pub type Objects = BTreeMap<(Kind, String), Value>;
+
+/// A reading.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reading<T> {
+    /// The cluster answered.
+    Known(T),
+    /// It did not: nothing may be deleted, scaled down or called ready.
+    Unknown(String),
+}
+
+/// What a Job came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobState {
+    /// It is not there.
+    Absent,
+    /// It has not ended yet.
+    Running,
+    /// It did what it should.
+    Complete,
+    /// It gave up.
+    Failed(String),
+}
+
+/// Reads the state of a Job.
+#[must_use]
+pub fn job_state(objects: &Objects, name: &str) -> JobState {
+    let Some(job) = objects.get(&(Kind::Job, name.to_owned())) else { return JobState::Absent };
+    let conditions = job["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let holds = |ty: &str| conditions.iter().find(|one| one["type"] == *ty && one["status"] == "True");
+    match (holds("Complete"), holds("Failed")) {
+        (Some(_), _) => JobState::Complete,
+        (_, Some(failed)) => JobState::Failed(failed["message"].as_str().unwrap_or_default().to_owned()),
+        _ => JobState::Running,
+    }
+}
+
+/// What a Deployment came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rollout {
+    /// Pods that are wanted.
+    pub wanted: i64,
+    /// Pods that exist.
+    pub replicas: i64,
+    /// Pods of the newest template.
+    pub updated: i64,
+    /// Pods that are ready.
+    pub ready: i64,
+    /// Whether the status is about the newest spec.
+    pub is_current: bool,
+}
+
+impl Rollout {
+    /// Whether every pod is of the newest template and ready.
+    #[must_use]
+    pub const fn is_done(self) -> bool {
+        self.is_current && self.updated == self.wanted && self.ready == self.wanted && self.replicas == self.wanted
+    }
+}
+
+/// Reads the state of a Deployment, if there is one.
+#[must_use]
+pub fn rollout(objects: &Objects, name: &str) -> Option<Rollout> {
+    let deployment = objects.get(&(Kind::Deployment, name.to_owned()))?;
+    let number = |name: &str| deployment["status"][name].as_i64().unwrap_or(0);
+    Some(Rollout {
+        wanted: deployment["spec"]["replicas"].as_i64().unwrap_or(1),
+        replicas: number("replicas"),
+        updated: number("updatedReplicas"),
+        ready: number("readyReplicas"),
+        is_current: deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"],
+    })
+}

@@ -1,0 +1,241 @@
+//! What people see of a pipeline: conditions that say why, and what to do. Pure; times come from the caller.
+
+use crds::status::{Condition, PartStatus, PipelineStatus, ProcessStatus};
+
+use crate::{
+    accepted::Accepted,
+    desired::{PIPELINE_LABEL, Part, Role, parts, setup},
+    observed::{JobState, Objects, Reading, job_state, rollout},
+    steps::Steps,
+};
+
+/// What the status is made from.
+pub struct Facts<'a> {
+    /// Name of the pipeline.
+    pub name: &'a str,
+    /// Generation of the spec that was looked at.
+    pub generation: Option<i64>,
+    /// What runs, or is to run.
+    pub accepted: Option<&'a Accepted>,
+    /// Why the present spec may not run, if it may not.
+    pub refused: Option<&'a str>,
+    /// What the cluster answered.
+    pub observed: &'a Reading<Objects>,
+    /// What was decided.
+    pub steps: &'a Steps,
+}
+
+/// One condition before it has a time.
+struct Said {
+    type_: &'static str,
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+/// Makes the status. Times of conditions that did not change are those of `before`.
+#[must_use]
+pub fn status(facts: &Facts<'_>, before: Option<&PipelineStatus>, now: &str) -> PipelineStatus {
+    let empty = Objects::new();
+    let live = match facts.observed {
+        Reading::Known(live) => live,
+        Reading::Unknown(_) => &empty,
+    };
+    let parts: Vec<Part> = facts.accepted.map(|accepted| parts(&accepted.spec)).unwrap_or_default();
+    let states: Vec<(&Part, PartStatus)> = parts.iter().map(|part| (part, part_status(facts, live, part))).collect();
+    let of = |role: Role| states.iter().filter(move |(part, _)| part.role == role).map(|(_, state)| state.clone());
+    let before_conditions = before.map(|before| before.conditions.as_slice()).unwrap_or_default();
+    let said = conditions(facts, live, &states);
+    let conditions = said.into_iter().map(|said| timed(said, before_conditions, facts.generation, now)).collect();
+    PipelineStatus {
+        observed_generation: facts.generation,
+        conditions,
+        accepted_hash: facts.accepted.map(|accepted| accepted.hash.clone()),
+        process: process(facts, live, &parts),
+        ingest: of(Role::Ingest).collect(),
+        sinks: of(Role::Sink).collect(),
+        ..before.cloned().unwrap_or_default()
+    }
+}
+
+fn timed(said: Said, before: &[Condition], generation: Option<i64>, now: &str) -> Condition {
+    let same = before.iter().find(|one| one.type_ == said.type_ && one.status == said.status);
+    Condition {
+        type_: said.type_.into(),
+        status: said.status.into(),
+        reason: said.reason.into(),
+        message: said.message,
+        last_transition_time: same.map_or_else(|| now.to_owned(), |one| one.last_transition_time.clone()),
+        observed_generation: generation,
+    }
+}
+
+fn part_status(facts: &Facts<'_>, live: &Objects, part: &Part) -> PartStatus {
+    let name = part.item.clone().unwrap_or_else(|| part.role.name().into());
+    let told = |state: &str, message: Option<String>| PartStatus {
+        name: name.clone(),
+        state: state.into(),
+        message,
+        lag: None,
+    };
+    if let Reading::Unknown(why) = facts.observed {
+        return told("Unknown", Some(why.clone()));
+    }
+    match rollout(live, &part.object_name(facts.name)) {
+        None => told("Progressing", Some("its pods are not made yet".into())),
+        Some(state) if state.is_done() && state.wanted == 0 => told("Ready", Some("suspended".into())),
+        Some(state) if state.is_done() => told("Ready", None),
+        Some(state) => told("Progressing", Some(format!("{} of {} pods are ready", state.ready, state.wanted))),
+    }
+}
+
+fn process(facts: &Facts<'_>, live: &Objects, parts: &[Part]) -> Option<ProcessStatus> {
+    let part = parts.iter().find(|part| part.role == Role::Process)?;
+    let state = rollout(live, &part.object_name(facts.name)).unwrap_or_default();
+    Some(ProcessStatus {
+        replicas: state.replicas as i32,
+        ready_replicas: state.ready as i32,
+        selector: format!("{PIPELINE_LABEL}={},app.kubernetes.io/component=process", facts.name),
+        ..ProcessStatus::default()
+    })
+}
+
+fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)]) -> Vec<Said> {
+    let accepted = match facts.refused {
+        None => Said { type_: "Accepted", status: "True", reason: "Valid", message: "the spec is valid".into() },
+        Some(why) => {
+            let goes_on = if facts.accepted.is_some() { "; the last valid spec goes on" } else { "" };
+            let message = format!("{why}{goes_on}; correct the spec and apply it again");
+            Said { type_: "Accepted", status: "False", reason: "Invalid", message: cut(message) }
+        }
+    };
+    let topics = topics(facts, live);
+    let waiting: Vec<String> = states
+        .iter()
+        .filter(|(_, state)| state.state != "Ready")
+        .map(|(part, state)| {
+            format!("{}: {}", part.object_name(facts.name), state.message.as_deref().unwrap_or("not ready"))
+        })
+        .collect();
+    let workers = match (facts.observed, facts.accepted) {
+        (Reading::Unknown(why), _) => {
+            Said { type_: "WorkersReady", status: "Unknown", reason: "Unknown", message: cut(why.clone()) }
+        }
+        (_, None) => Said {
+            type_: "WorkersReady",
+            status: "False",
+            reason: "NothingAccepted",
+            message: "no spec was valid yet".into(),
+        },
+        _ if waiting.is_empty() => {
+            Said { type_: "WorkersReady", status: "True", reason: "Ready", message: "all pods are ready".into() }
+        }
+        _ => Said { type_: "WorkersReady", status: "False", reason: "PodsNotReady", message: cut(waiting.join("; ")) },
+    };
+    let suspended = facts.accepted.is_some_and(|accepted| accepted.spec.suspend);
+    let ready = ready(suspended, [&accepted, &topics, &workers]);
+    let progressing = match &facts.steps.waits_for {
+        Some(what) => Said {
+            type_: "Progressing",
+            status: "True",
+            reason: "Waiting",
+            message: cut(format!("waiting for {what}")),
+        },
+        None if facts.steps.now.is_empty() => Said {
+            type_: "Progressing",
+            status: "False",
+            reason: "Settled",
+            message: "everything is as the spec says".into(),
+        },
+        None => {
+            let told: Vec<String> = facts.steps.now.iter().map(ToString::to_string).collect();
+            Said { type_: "Progressing", status: "True", reason: "Applying", message: cut(told.join(", ")) }
+        }
+    };
+    vec![ready, accepted, topics, workers, progressing]
+}
+
+fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
+    let said = |status, reason, message: String| Said { type_: "TopicsReady", status, reason, message: cut(message) };
+    let Some(accepted) = facts.accepted else {
+        return said("False", "NothingAccepted", "no spec was valid yet".into());
+    };
+    if let Reading::Unknown(why) = facts.observed {
+        return said("Unknown", "Unknown", why.clone());
+    }
+    let job = setup::job_name(facts.name, &accepted.hash);
+    match job_state(live, &job) {
+        JobState::Complete => said("True", "Ready", "topics and buckets are as the spec says".into()),
+        JobState::Failed(why) => {
+            said("False", "SetupFailed", format!("{why}; see kubectl logs job/{job}, put it right, and delete the job"))
+        }
+        JobState::Absent | JobState::Running => {
+            said("False", "SettingUp", "topics and buckets are being set up".into())
+        }
+    }
+}
+
+fn ready(suspended: bool, needed: [&Said; 3]) -> Said {
+    if suspended {
+        let message = "suspended: no pods run; topics, buckets and checkpoints stay".into();
+        return Said { type_: "Ready", status: "False", reason: "Suspended", message };
+    }
+    match needed.into_iter().find(|said| said.status != "True") {
+        None => Said { type_: "Ready", status: "True", reason: "Ready", message: "all parts are ready".into() },
+        Some(first) => {
+            Said { type_: "Ready", status: first.status, reason: first.reason, message: first.message.clone() }
+        }
+    }
+}
+
+/// Conditions are for reading: a screen is enough.
+fn cut(mut message: String) -> String {
+    const BYTES_MAX: usize = 2_000;
+    if message.len() > BYTES_MAX {
+        let end = (0..=BYTES_MAX).rev().find(|at| message.is_char_boundary(*at)).unwrap_or(0);
+        message.truncate(end);
+        message.push('…');
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accepted::tests::accepted;
+
+    #[test]
+    fn a_refused_change_says_that_the_last_one_goes_on() {
+        let accepted = accepted("medallion");
+        let facts = Facts {
+            name: "medallion",
+            generation: Some(2),
+            accepted: Some(&accepted),
+            refused: Some("spec.tables[x].from: unknown stream"),
+            observed: &Reading::Known(Objects::new()),
+            steps: &Steps::default(),
+        };
+        let first = status(&facts, None, "2026-01-01T00:00:00Z");
+        let ready = &first.conditions[0];
+        assert_eq!((&*ready.type_, &*ready.status, &*ready.reason), ("Ready", "False", "Invalid"));
+        assert!(ready.message.contains("the last valid spec goes on"), "{}", ready.message);
+        let second = status(&facts, Some(&first), "2026-01-02T00:00:00Z");
+        assert_eq!(first, second, "a status that did not change is not written again");
+    }
+
+    #[test]
+    fn what_is_not_known_is_not_ready_and_not_failed() {
+        let accepted = accepted("medallion");
+        let facts = Facts {
+            name: "medallion",
+            generation: Some(1),
+            accepted: Some(&accepted),
+            refused: None,
+            observed: &Reading::Unknown("the API server does not answer".into()),
+            steps: &Steps::default(),
+        };
+        let status = status(&facts, None, "2026-01-01T00:00:00Z");
+        assert_eq!(status.conditions[0].status, "Unknown");
+        assert!(status.ingest.iter().chain(&status.sinks).all(|part| part.state == "Unknown"));
+    }
+}

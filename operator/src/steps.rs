@@ -1,0 +1,182 @@
+//! From what should be there and what is there to what is to be done. Pure: the same facts give the same steps.
+
+use std::fmt;
+
+use serde_json::Value;
+
+use crate::{
+    accepted::Accepted,
+    desired::{self, HASH_ANNOTATION, Object, Owner, setup},
+    observed::{JobState, Kind, Objects, Reading, job_state, rollout},
+};
+
+/// One thing to do.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Step {
+    /// Create the object, or put right what differs.
+    Apply(Object),
+    /// Nobody wants it any more, and it holds no data.
+    Delete {
+        /// Kind.
+        kind: Kind,
+        /// Name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Apply(object) => write!(f, "apply {} {}", object.kind.api().2, object.name),
+            Self::Delete { kind, name } => write!(f, "delete {} {name}", kind.api().2),
+        }
+    }
+}
+
+/// Steps, and what the rest waits for.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Steps {
+    /// To be done now, in this order.
+    pub now: Vec<Step>,
+    /// Why there will be more, in a sentence; the next event or look decides.
+    pub waits_for: Option<String>,
+}
+
+/// Decides.
+///
+/// Topics come before whoever reads them: until the Job of this spec is done, only what is there already is kept. Of the
+/// Deployments that a changed spec restarts, one at a time; those that only change their number of pods do not wait.
+#[must_use]
+pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Steps {
+    let Reading::Known(live) = observed else {
+        return Steps { now: Vec::new(), waits_for: Some("the cluster's answer".into()) };
+    };
+    let wanted = desired::objects(owner, accepted);
+    let (before, after): (Vec<_>, Vec<_>) = wanted.iter().partition(|object| object.kind == Kind::ConfigMap);
+    let mut steps = Steps::default();
+    before.into_iter().filter(|object| differs(live, object)).for_each(|object| steps.apply(object));
+    let job = setup::job(owner, accepted);
+    match job_state(live, &job.name) {
+        JobState::Absent => {
+            steps.apply(&job);
+            steps.waits_for = Some("topics and buckets to be set up".into());
+        }
+        JobState::Running => steps.waits_for = Some("topics and buckets to be set up".into()),
+        JobState::Failed(why) => {
+            let logs = format!("kubectl logs -n {} job/{}", owner.namespace, job.name);
+            steps.waits_for = Some(format!("topics and buckets to be put right ({why}); see {logs}"));
+        }
+        JobState::Complete => {
+            roll(&mut steps, live, after);
+            if steps.waits_for.is_none() {
+                delete_orphans(&mut steps, live, &wanted, &job.name);
+            }
+        }
+    }
+    steps
+}
+
+impl Steps {
+    fn apply(&mut self, object: &Object) {
+        self.now.push(Step::Apply(object.clone()));
+    }
+}
+
+/// Applies what differs; of what restarts pods, one at a time.
+fn roll(steps: &mut Steps, live: &Objects, wanted: Vec<&Object>) {
+    let restarting = wanted.iter().find(|object| {
+        object.kind == Kind::Deployment && rollout(live, &object.name).is_some_and(|state| state.updated < state.wanted)
+    });
+    let mut busy = restarting.map(|object| object.name.clone());
+    for object in wanted {
+        if !differs(live, object) {
+            continue;
+        }
+        let restarts = restarts(live, object);
+        if restarts && busy.as_ref().is_some_and(|name| *name != object.name) {
+            steps.waits_for = busy.as_ref().map(|name| format!("{name} to restart"));
+            continue;
+        }
+        if restarts {
+            busy = Some(object.name.clone());
+        }
+        steps.apply(object);
+    }
+}
+
+/// Whether applying the object replaces pods that are there.
+fn restarts(live: &Objects, object: &Object) -> bool {
+    let hash = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION].clone();
+    let found = live.get(&(object.kind, object.name.clone()));
+    object.kind == Kind::Deployment && found.is_some_and(|found| hash(found) != hash(&object.body))
+}
+
+fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &str) {
+    for (kind, name) in live.keys() {
+        let is_wanted = wanted.iter().any(|object| object.kind == *kind && object.name == *name);
+        let is_job = *kind == Kind::Job && name == job;
+        if !is_wanted && !is_job {
+            steps.now.push(Step::Delete { kind: *kind, name: name.clone() });
+        }
+    }
+}
+
+fn differs(live: &Objects, object: &Object) -> bool {
+    live.get(&(object.kind, object.name.clone())).is_none_or(|found| !covers(found, &object.body))
+}
+
+/// Whether `found` says everything that `wanted` says; the cluster adds defaults of its own.
+#[must_use]
+pub fn covers(found: &Value, wanted: &Value) -> bool {
+    match (found, wanted) {
+        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| match found.get(name) {
+            Some(found) => covers(found, wanted),
+            None => is_empty(wanted),
+        }),
+        (Value::Array(found), Value::Array(wanted)) => {
+            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| covers(found, wanted))
+        }
+        (Value::String(found), Value::String(wanted)) => found == wanted || same_quantity(found, wanted),
+        _ => found == wanted,
+    }
+}
+
+/// The cluster leaves out what is empty.
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => false,
+    }
+}
+
+/// `0.5` and `500m` are one quantity: the cluster writes it its own way.
+fn same_quantity(one: &str, other: &str) -> bool {
+    match (quantity(one), quantity(other)) {
+        (Some(one), Some(other)) => (one - other).abs() <= one.abs() * 1e-9,
+        _ => false,
+    }
+}
+
+fn quantity(text: &str) -> Option<f64> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "" => 1.0,
+        "m" => 1e-3,
+        "k" => 1e3,
+        "M" => 1e6,
+        "G" => 1e9,
+        "T" => 1e12,
+        "Ki" => 1024.0,
+        "Mi" => 1_048_576.0,
+        "Gi" => 1_073_741_824.0,
+        "Ti" => 1_099_511_627_776.0,
+        _ => return None,
+    };
+    number.parse::<f64>().ok().map(|number| number * factor)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Applying a plan reaches a fixed point; nothing is destroyed on what is not known.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::accepted::tests::{accepted, example};
+
+fn owner() -> Owner {
+    Owner { namespace: "shop".into(), name: "medallion".into(), uid: "u".into(), image: "clickstream:1".into() }
+}
+
+/// A cluster that does what it is told at once, and whose Jobs and Deployments succeed.
+fn carry_out(live: &mut Objects, steps: &Steps) {
+    for step in &steps.now {
+        match step {
+            Step::Apply(object) => {
+                let mut body = object.body.clone();
+                body["metadata"]["generation"] = json!(1);
+                match object.kind {
+                    Kind::Job => body["status"] = json!({"conditions": [{"type": "Complete", "status": "True"}]}),
+                    Kind::Deployment => {
+                        let replicas = body["spec"]["replicas"].clone();
+                        body["status"] = json!({
+                            "observedGeneration": 1, "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
+                        });
+                    }
+                    _ => {}
+                }
+                live.insert((object.kind, object.name.clone()), body);
+            }
+            Step::Delete { kind, name } => drop(live.remove(&(*kind, name.clone()))),
+        }
+    }
+}
+
+/// Decides and carries out until nothing is left; returns in how many rounds.
+fn settle(live: &mut Objects, accepted: &Accepted) -> usize {
+    for round in 0..50 {
+        let steps = decide(&owner(), accepted, &Reading::Known(live.clone()));
+        if steps == Steps::default() {
+            return round;
+        }
+        carry_out(live, &steps);
+    }
+    panic!("it never settles");
+}
+
+#[test]
+fn a_plan_reaches_a_fixed_point_for_every_example() {
+    for name in ["category-sales", "dataset-split", "medallion", "multi-sink", "three-topics", "reference"] {
+        let mut live = Objects::new();
+        let rounds = settle(&mut live, &accepted(name));
+        assert!((2..10).contains(&rounds), "{name}: {rounds} rounds");
+        assert!(live.keys().any(|(kind, name)| *kind == Kind::Deployment && name == "medallion-process"), "{live:?}");
+    }
+}
+
+#[test]
+fn topics_come_before_pods() {
+    let mut live = Objects::new();
+    let first = decide(&owner(), &accepted("medallion"), &Reading::Known(live.clone()));
+    let kinds: Vec<Kind> =
+        first.now.iter().map(|step| if let Step::Apply(object) = step { object.kind } else { Kind::Ingress }).collect();
+    assert_eq!(kinds, [Kind::ConfigMap, Kind::Job]);
+    carry_out(&mut live, &first);
+    let job = setup::job_name("medallion", &accepted("medallion").hash);
+    let failed = json!({"conditions": [{"type": "Failed", "status": "True", "message": "partitions"}]});
+    live.get_mut(&(Kind::Job, job)).unwrap()["status"] = failed;
+    let blocked = decide(&owner(), &accepted("medallion"), &Reading::Known(live));
+    assert!(blocked.now.is_empty() && blocked.waits_for.unwrap().contains("kubectl logs"));
+}
+
+#[test]
+fn a_changed_spec_restarts_one_part_at_a_time_and_leaves_nothing_behind() {
+    let mut live = Objects::new();
+    settle(&mut live, &accepted("medallion"));
+    let mut spec = example("medallion").spec;
+    let gone = spec.sinks.pop().expect("it has sinks").name;
+    let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("medallion", &spec) else { panic!("valid") };
+    let mut most = 0;
+    for _ in 0..50 {
+        let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+        if steps == Steps::default() {
+            break;
+        }
+        let restarted = steps.now.iter().filter(|step| matches!(step, Step::Apply(object) if restarts(&live, object)));
+        most = most.max(restarted.count());
+        carry_out(&mut live, &steps);
+    }
+    assert_eq!(most, 1);
+    assert!(!live.keys().any(|(_, name)| name.ends_with(&format!("-sink-{gone}"))), "{:?}", live.keys());
+    assert_eq!(live.keys().filter(|(kind, _)| *kind == Kind::ConfigMap).count(), 1);
+    assert_eq!(live.keys().filter(|(kind, _)| *kind == Kind::Job).count(), 1);
+}
+
+#[test]
+fn scaling_touches_nothing_but_the_number() {
+    let mut live = Objects::new();
+    settle(&mut live, &accepted("medallion"));
+    let mut spec = example("medallion").spec;
+    spec.process.replicas += 1;
+    let crate::accepted::Verdict::Accept(scaled) = crate::accepted::judge("medallion", &spec) else { panic!("valid") };
+    let steps = decide(&owner(), &scaled, &Reading::Known(live.clone()));
+    let told: Vec<String> = steps.now.iter().map(ToString::to_string).collect();
+    assert_eq!(told.iter().filter(|step| step.contains("Deployment")).count(), 1, "{told:?}");
+    assert!(!steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object))));
+}
+
+#[test]
+fn what_is_not_known_destroys_nothing() {
+    let steps = decide(&owner(), &accepted("medallion"), &Reading::Unknown("timeout".into()));
+    assert!(steps.now.is_empty() && steps.waits_for.is_some());
+}
+
+#[test]
+fn quantities_and_defaults_of_the_cluster_are_no_difference() {
+    let wanted =
+        json!({"resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {}}, "list": [{"a": 1}]});
+    let found = json!({"resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}, "list": [{"a": 1, "default": true}], "more": 1});
+    assert!(covers(&found, &wanted));
+    assert!(!covers(
+        &json!({"resources": {"requests": {"cpu": "400m", "memory": "1Gi"}}, "list": [{"a": 1}]}),
+        &wanted
+    ));
+    assert!(!covers(&json!({"resources": wanted["resources"], "list": [{"a": 1}, {"a": 2}]}), &wanted));
+}
+
+proptest! {
+    /// Whatever is lost or touched by others: the same end, and no more steps after it.
+    #[test]
+    fn any_disturbance_is_put_right(lost in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6), touched in any::<proptest::sample::Index>()) {
+        let accepted = accepted("multi-sink");
+        let mut live = Objects::new();
+        settle(&mut live, &accepted);
+        let goal = live.clone();
+        for index in lost {
+            let names: Vec<_> = live.keys().cloned().collect();
+            if !names.is_empty() {
+                live.remove(&names[index.index(names.len())]);
+            }
+        }
+        let names: Vec<_> = live.keys().filter(|(kind, _)| *kind == Kind::Deployment).cloned().collect();
+        if !names.is_empty() {
+            live.get_mut(&names[touched.index(names.len())]).unwrap()["spec"]["replicas"] = json!(99);
+        }
+        settle(&mut live, &accepted);
+        prop_assert_eq!(live, goal);
+    }
+}
