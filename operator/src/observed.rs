@@ -104,6 +104,12 @@ pub struct Rollout {
 }
 
 impl Rollout {
+    /// Whether pods are still to be replaced. Right after a change the numbers are about the template before it.
+    #[must_use]
+    pub const fn is_restarting(self) -> bool {
+        !self.is_current || self.updated < self.wanted
+    }
+
     /// Whether every pod is of the newest template and ready.
     #[must_use]
     pub const fn is_done(self) -> bool {

@@ -85,7 +85,7 @@ impl Steps {
 /// Applies what differs; of what restarts pods, one at a time.
 fn roll(steps: &mut Steps, live: &Objects, wanted: Vec<&Object>) {
     let restarting = wanted.iter().find(|object| {
-        object.kind == Kind::Deployment && rollout(live, &object.name).is_some_and(|state| state.updated < state.wanted)
+        object.kind == Kind::Deployment && rollout(live, &object.name).is_some_and(|state| state.is_restarting())
     });
     let mut busy = restarting.map(|object| object.name.clone());
     for object in wanted {
@@ -125,11 +125,16 @@ fn differs(live: &Objects, object: &Object) -> bool {
     live.get(&(object.kind, object.name.clone())).is_none_or(|found| !covers(found, &object.body))
 }
 
-/// Whether `found` says everything that `wanted` says; the cluster adds defaults of its own.
+/// Whether `found` says everything that `wanted` says; the cluster adds defaults of its own, and others may add items to the
+/// lists that server-side apply merges: those stay theirs, or we would write them away for ever in vain.
 #[must_use]
 pub fn covers(found: &Value, wanted: &Value) -> bool {
     match (found, wanted) {
         (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| match found.get(name) {
+            Some(Value::Array(found)) if is_merged(name, wanted) => {
+                let items = wanted.as_array().into_iter().flatten();
+                items.into_iter().all(|wanted| found.iter().any(|found| covers(found, wanted)))
+            }
             Some(found) => covers(found, wanted),
             None => is_empty(wanted),
         }),
@@ -139,6 +144,19 @@ pub fn covers(found: &Value, wanted: &Value) -> bool {
         (Value::String(found), Value::String(wanted)) => found == wanted || same_quantity(found, wanted),
         _ => found == wanted,
     }
+}
+
+/// Whether a list is one of those that Kubernetes merges by the key of its items; the others have one owner.
+fn is_merged(name: &str, wanted: &Value) -> bool {
+    let key = match name {
+        // The ports of a NetworkPolicy have no names, and one owner.
+        "containers" | "env" | "volumes" | "ports" => "name",
+        "volumeMounts" => "mountPath",
+        "topologySpreadConstraints" => "topologyKey",
+        "ownerReferences" => "uid",
+        _ => return false,
+    };
+    wanted.as_array().is_some_and(|items| items.iter().all(|item| item.get(key).is_some()))
 }
 
 /// The cluster leaves out what is empty.

@@ -30,10 +30,22 @@ pub fn root() -> PathBuf {
 /// # Errors
 /// If it is not there: `cargo build -p worker` makes it, and `tests/run` does so first.
 pub fn clickstream() -> Result<Command> {
+    program("clickstream")
+}
+
+/// The command `clickstream-operator`, as built in the profile of this test.
+///
+/// # Errors
+/// If it is not there: `cargo build -p operator` makes it, and `tests/run` does so first.
+pub fn operator() -> Result<Command> {
+    program("clickstream-operator")
+}
+
+fn program(name: &str) -> Result<Command> {
     let here = std::env::current_exe().context("failed to find this program")?;
-    let folder = here.ancestors().find(|folder| folder.join("clickstream").is_file());
-    let folder = folder.with_context(|| format!("no clickstream beside {}: build it first", here.display()))?;
-    let mut command = Command::new(folder.join("clickstream"));
+    let folder = here.ancestors().find(|folder| folder.join(name).is_file());
+    let folder = folder.with_context(|| format!("no {name} beside {}: build it first", here.display()))?;
+    let mut command = Command::new(folder.join(name));
     command.stdin(Stdio::null());
     Ok(command)
 }

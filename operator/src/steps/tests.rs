@@ -114,6 +114,39 @@ fn what_is_not_known_destroys_nothing() {
 }
 
 #[test]
+fn what_others_add_to_merged_lists_stays_theirs() {
+    let template = |env: Value, ports: Value| json!({"containers": [{"name": "a", "env": env, "ports": ports}]});
+    let (ours, theirs) = (json!({"name": "OURS", "value": "1"}), json!({"name": "THEIRS", "value": "2"}));
+    let wanted = template(json!([ours]), json!([{"name": "http", "containerPort": 80}]));
+    assert!(covers(&template(json!([theirs, ours]), wanted["containers"][0]["ports"].clone()), &wanted));
+    let touched = json!([theirs, {"name": "OURS", "value": "3"}]);
+    assert!(!covers(&template(touched, wanted["containers"][0]["ports"].clone()), &wanted));
+    // A hole that somebody made into a policy is closed again: such a list has one owner.
+    let policy = |ports: Value| json!({"ingress": [{"ports": ports}]});
+    let (metrics, shell) = (json!({"port": 9090}), json!({"port": 22}));
+    assert!(!covers(&policy(json!([metrics, shell])), &policy(json!([metrics]))));
+}
+
+#[test]
+fn the_next_part_waits_until_the_numbers_are_about_the_change() {
+    let mut live = Objects::new();
+    settle(&mut live, &accepted("medallion"));
+    let mut spec = example("medallion").spec;
+    spec.restart = Some("again".into());
+    let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("medallion", &spec) else { panic!("valid") };
+    for _ in 0..3 {
+        let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+        carry_out(&mut live, &steps);
+    }
+    // The Deployment that was changed last has a new generation that its controller has not seen.
+    let is_new = |found: &Value| found["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION] == changed.hash;
+    let last = live.iter_mut().find(|((kind, _), found)| *kind == Kind::Deployment && is_new(found));
+    last.expect("one was changed").1["metadata"]["generation"] = json!(2);
+    let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+    assert!(!steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object))), "{steps:?}");
+}
+
+#[test]
 fn quantities_and_defaults_of_the_cluster_are_no_difference() {
     let wanted =
         json!({"resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {}}, "list": [{"a": 1}]});

@@ -1,0 +1,405 @@
+//! The operator against a real API server: what is refused at the door, what is made, what is put right, who leads, and
+//! that nothing is written when nothing changes.
+//!
+//! The server has no controllers and no nodes: the test says when a Job is done and when pods are ready, which lets it
+//! look at the cluster between the operator's steps.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tests::{
+    api_server::ApiServer,
+    binary::{Running, free_address, operator, root, run},
+};
+
+/// Everything here answers within seconds; this is for busy cores.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+const NAMESPACE: &str = "shop";
+
+const SIGTERM: i32 = 15;
+
+/// A cluster with the definition, and a folder for manifests.
+struct Cluster {
+    server: ApiServer,
+    files: tempfile::TempDir,
+}
+
+/// An operator that runs, and where its metrics are.
+struct Operator {
+    running: Running,
+    address: String,
+}
+
+impl Cluster {
+    fn start() -> Self {
+        let server = ApiServer::start().unwrap();
+        let cluster = Self { server, files: tempfile::tempdir().unwrap() };
+        let mut print = operator().unwrap();
+        print.arg("crd");
+        let definition = run(print, PATIENCE).unwrap().stdout;
+        cluster.apply_text(&definition, &[]).unwrap();
+        let established = ["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"];
+        cluster.server.kubectl_ok(&established).unwrap();
+        cluster.server.kubectl_ok(&["create", "namespace", NAMESPACE]).unwrap();
+        cluster
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Result<String, String> {
+        let all = [&["-n", NAMESPACE], arguments].concat();
+        self.server.kubectl_ok(&all).map_err(|error| error.to_string())
+    }
+
+    fn apply_text(&self, text: &str, more: &[&str]) -> Result<String, String> {
+        let file = self.files.path().join("applied.yaml");
+        fs::write(&file, text).unwrap();
+        let apply = ["apply", "--server-side", "--force-conflicts", "-f", file.to_str().unwrap()];
+        self.kubectl(&[&apply, more].concat())
+    }
+
+    fn apply(&self, manifest: &Value) -> Result<String, String> {
+        self.apply_text(&manifest.to_string(), &[])
+    }
+
+    /// What the server would say, without doing it.
+    fn try_out(&self, manifest: &Value) -> Result<String, String> {
+        self.apply_text(&manifest.to_string(), &["--dry-run=server"])
+    }
+
+    fn get(&self, what: &str) -> Option<Value> {
+        let output = self.server.kubectl(&["-n", NAMESPACE, "get", what, "-o", "json"]).unwrap();
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn list(&self, kind: &str) -> Vec<Value> {
+        self.get(kind).and_then(|list| list["items"].as_array().cloned()).unwrap_or_default()
+    }
+
+    fn patch(&self, what: &str, patch: &Value, more: &[&str]) {
+        let arguments = ["patch", what, "--type=merge", "-p", &patch.to_string()];
+        self.kubectl(&[&arguments, more].concat()).unwrap();
+    }
+
+    /// Does what the Job controller would do: says that every Job is done.
+    fn finish_jobs(&self) {
+        for job in self.list("jobs") {
+            if job["status"]["completionTime"].is_null() {
+                let now = "2026-01-01T00:00:00Z";
+                let done = |ty: &str| json!({"type": ty, "status": "True", "lastTransitionTime": now});
+                let status = json!({"status": {
+                    "startTime": now, "completionTime": now, "succeeded": 1,
+                    "conditions": [done("SuccessCriteriaMet"), done("Complete")],
+                }});
+                self.patch(&format!("job/{}", name(&job)), &status, &["--subresource=status"]);
+            }
+        }
+    }
+
+    /// Does what the Deployment controller and the nodes would do: says that every pod is ready.
+    fn finish_pods(&self) {
+        for deployment in self.list("deployments") {
+            let replicas = &deployment["spec"]["replicas"];
+            let status = json!({
+                "observedGeneration": deployment["metadata"]["generation"],
+                "replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas, "availableReplicas": replicas,
+            });
+            if deployment["status"]["observedGeneration"] != status["observedGeneration"] {
+                let what = format!("deployment/{}", name(&deployment));
+                self.patch(&what, &json!({"status": status}), &["--subresource=status"]);
+            }
+        }
+    }
+
+    fn condition(&self, pipeline: &str, type_: &str) -> Option<Value> {
+        let pipeline = self.get(&format!("csp/{pipeline}"))?;
+        let generation = &pipeline["metadata"]["generation"];
+        let conditions = pipeline["status"]["conditions"].as_array()?;
+        let found = conditions.iter().find(|one| one["type"] == type_ && one["observedGeneration"] == *generation);
+        found.cloned()
+    }
+
+    /// Plays Jobs and pods until the pipeline's condition is as wanted, about its present generation.
+    fn until_condition(&self, pipeline: &str, type_: &str, status: &str, reason: &str) -> Value {
+        self.until(&format!("{type_}={status} ({reason}) of {pipeline}"), || {
+            self.finish_jobs();
+            self.finish_pods();
+            let found = self.condition(pipeline, type_)?;
+            (found["status"] == status && found["reason"] == reason).then_some(found)
+        })
+    }
+
+    fn until<T>(&self, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = condition() {
+                return found;
+            }
+            if Instant::now() >= deadline {
+                let state = self.kubectl(&["get", "csp,job,deployment,service", "-o", "wide"]);
+                let events = self.kubectl(&["get", "events"]);
+                panic!("waited in vain for {what}; the cluster:\n{state:?}\n{events:?}");
+            }
+            std::thread::park_timeout(Duration::from_millis(100));
+        }
+    }
+
+    fn lease(&self) -> Option<(String, String)> {
+        let lease = self.get("lease/clickstream-operator")?;
+        let holder = lease["spec"]["holderIdentity"].as_str()?.to_owned();
+        Some((holder, lease["spec"]["renewTime"].as_str()?.to_owned()))
+    }
+
+    /// Waits while the leader renews its lease so many times: a stretch of the operator's own life.
+    fn renewals(&self, count: usize) {
+        for _ in 0..count {
+            let before = self.lease();
+            self.until("the lease to be renewed", || (self.lease() != before).then_some(()));
+        }
+    }
+
+    /// Versions of everything that the operator may write, but the Lease.
+    fn versions(&self) -> Vec<String> {
+        let kinds = "csp,configmaps,jobs,networkpolicies,services,poddisruptionbudgets,deployments,ingresses,events";
+        let all = self.list(kinds);
+        all.iter().map(|one| format!("{} {}", name(one), one["metadata"]["resourceVersion"])).collect()
+    }
+
+    fn operator(&self, identity: &str) -> Operator {
+        let address = free_address().unwrap();
+        let mut command = operator().unwrap();
+        command.args(["run", "--worker-image=localhost/clickstream:1", "--listen", &address, "--identity", identity]);
+        command.args(["--namespace", NAMESPACE, "--lease-namespace", NAMESPACE]);
+        command.env("KUBECONFIG", self.server.kubeconfig());
+        Operator { running: Running::start(command).unwrap(), address }
+    }
+}
+
+impl Operator {
+    /// Everything it wrote so far, as it counts itself.
+    fn writes(&self) -> f64 {
+        let text = ureq::get(&format!("http://{}/metrics", self.address)).call().unwrap();
+        let text = text.into_body().read_to_string().unwrap();
+        let lines = text.lines().filter(|line| line.starts_with("clickstream_operator_writes_total"));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+fn example(name: &str) -> Value {
+    let text = fs::read_to_string(root().join(format!("examples/{name}.yaml"))).unwrap();
+    serde_yaml::from_str(&text).unwrap()
+}
+
+/// The example with one thing changed.
+fn changed(manifest: &Value, change: impl FnOnce(&mut Value)) -> Value {
+    let mut manifest = manifest.clone();
+    change(&mut manifest);
+    manifest
+}
+
+#[test]
+fn an_api_server_refuses_what_would_hurt_and_says_why() {
+    let cluster = Cluster::start();
+    for entry in fs::read_dir(root().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "yaml") {
+            let text = fs::read_to_string(&path).unwrap();
+            let said = cluster.apply_text(&text, &["--dry-run=server"]).unwrap();
+            assert!(!said.contains("Warning"), "{}: {said}", Path::display(&path));
+        }
+    }
+    let mut good = example("category-sales");
+    good["spec"]["topics"][0]["replicationFactor"] = json!(3);
+    let doomed = json!({"name": "doomed", "partitions": 2, "deletionPolicy": "Delete"});
+    good["spec"]["topics"].as_array_mut().unwrap().push(doomed);
+    cluster.apply(&good).unwrap();
+
+    let grown = changed(&good, |all| all["spec"]["topics"][0]["partitions"] = json!(8));
+    let retained = changed(&good, |all| drop(all["spec"]["topics"][1].as_object_mut().unwrap().remove("deletionPolicy")));
+    for fine in [&grown, &retained] {
+        cluster.try_out(fine).unwrap();
+    }
+    type Row = (&'static str, fn(&mut Value));
+    let rows: [Row; 10] = [
+        ("partitions can only grow", |all| all["spec"]["topics"][0]["partitions"] = json!(3)),
+        ("replicationFactor cannot change", |all| all["spec"]["topics"][0]["replicationFactor"] = json!(2)),
+        ("set it to Retain first", |all| drop(all["spec"]["topics"].as_array_mut().unwrap().pop())),
+        // A rename is a removal and an addition.
+        ("set it to Retain first", |all| all["spec"]["topics"][1]["name"] = json!("renamed")),
+        ("of a bucket cannot change", |all| all["spec"]["sinks"][0]["couchbase"]["bucket"]["name"] = json!("other")),
+        ("at most 40 characters", |all| all["metadata"]["name"] = json!("n".repeat(41))),
+        ("should match", |all| all["spec"]["topics"][0]["name"] = json!("a: {b}\nc")),
+        ("Invalid value", |all| all["spec"]["topics"][0]["partitions"] = json!("many")),
+        ("field not declared in schema", |all| all["spec"]["tpics"] = json!([])),
+        ("Invalid value", |all| all["spec"]["ingest"][0]["http"] = json!({"port": 8090})),
+    ];
+    for (why, change) in rows {
+        let bad = changed(&good, change);
+        let said = cluster.try_out(&bad).expect_err(&format!("it should be refused: {why}"));
+        assert!(said.contains(why), "{why} is not in: {said}");
+    }
+}
+
+#[test]
+fn a_pipeline_is_made_kept_changed_and_left_alone() {
+    let cluster = Cluster::start();
+    let operator = cluster.operator("first");
+    let good = example("category-sales");
+    cluster.apply(&good).unwrap();
+
+    // Topics first: until the Job is done there are no pods.
+    let job = cluster.until("the setup Job", || cluster.list("jobs").pop());
+    assert!(name(&job).starts_with("category-sales-setup-"), "{job}");
+    cluster.until("TopicsReady=False", || {
+        cluster.condition("category-sales", "TopicsReady").filter(|found| found["reason"] == "SettingUp")
+    });
+    assert!(cluster.list("deployments").is_empty());
+    let ready = cluster.until_condition("category-sales", "Ready", "True", "Ready");
+    println!("{ready}");
+    everything_is_owned(&cluster);
+
+    idle_means_no_writes(&cluster, &operator);
+    scaled_by_kubectl(&cluster);
+    drift_is_put_right(&cluster, &operator);
+    an_invalid_change_changes_nothing(&cluster, &good);
+    suspended_and_resumed(&cluster);
+
+    // Deletion needs no finalizer: it is done at once, and nothing is made again.
+    cluster.kubectl(&["delete", "csp", "category-sales", "--timeout=20s"]).unwrap();
+    cluster.kubectl(&["delete", "deployments,services", "--all"]).unwrap();
+    cluster.renewals(2);
+    assert!(cluster.list("deployments").is_empty() && cluster.list("services").is_empty());
+}
+
+/// Names, kinds, owners and field managers of what was made.
+fn everything_is_owned(cluster: &Cluster) {
+    let uid = cluster.get("csp/category-sales").unwrap()["metadata"]["uid"].clone();
+    let all = cluster.list("configmaps,jobs,networkpolicies,services,poddisruptionbudgets,deployments");
+    for object in all.iter().filter(|object| name(object) != "kube-root-ca.crt") {
+        let metadata = &object["metadata"];
+        assert_eq!(metadata["ownerReferences"][0]["uid"], uid, "{object}");
+        assert!(metadata["finalizers"].is_null() || object["kind"] == "Job", "{object}");
+    }
+    let deployments: Vec<Value> = cluster.list("deployments");
+    let names: Vec<&str> = deployments.iter().map(name).collect();
+    assert_eq!(names, [
+        "category-sales-ingest-checkout",
+        "category-sales-process",
+        "category-sales-serve",
+        "category-sales-sink-debug",
+        "category-sales-sink-postgres",
+        "category-sales-sink-results",
+    ]);
+    let shown = ["get", "deployments", "-o", "json", "--show-managed-fields"];
+    let shown: Value = serde_json::from_str(&cluster.kubectl(&shown).unwrap()).unwrap();
+    for fields in shown["items"][0]["metadata"]["managedFields"].as_array().unwrap() {
+        let by_us = fields["manager"] == "clickstream-operator" && fields["operation"] == "Apply";
+        assert!(by_us || fields["subresource"] == "status", "{fields}");
+    }
+}
+
+fn idle_means_no_writes(cluster: &Cluster, operator: &Operator) {
+    let settled = cluster.until("writes to stop", || {
+        let before = cluster.versions();
+        cluster.renewals(1);
+        (cluster.versions() == before).then_some(before)
+    });
+    let writes = operator.writes();
+    cluster.renewals(4);
+    assert_eq!(cluster.versions(), settled);
+    assert_eq!(operator.writes(), writes, "an idle operator wrote something");
+}
+
+fn scaled_by_kubectl(cluster: &Cluster) {
+    let process = || cluster.get("deployment/category-sales-process").unwrap();
+    let hash = |one: &Value| one["spec"]["template"]["metadata"]["annotations"].clone();
+    let before = process();
+    cluster.kubectl(&["scale", "csp", "category-sales", "--replicas=3"]).unwrap();
+    let after = cluster.until("three pods", || Some(process()).filter(|one| one["spec"]["replicas"] == 3));
+    assert_eq!(hash(&before), hash(&after), "scaling restarts nothing");
+    cluster.until_condition("category-sales", "Ready", "True", "Ready");
+    let scale = cluster.kubectl(&["get", "csp", "category-sales", "--subresource=scale", "-o", "json"]).unwrap();
+    let scale: Value = serde_json::from_str(&scale).unwrap();
+    assert_eq!(scale["status"]["replicas"], 3);
+    assert!(scale["status"]["selector"].as_str().unwrap().contains("component=process"), "{scale}");
+}
+
+/// What others changed of ours is put right, what they added of theirs is left, and nobody fights over it.
+fn drift_is_put_right(cluster: &Cluster, operator: &Operator) {
+    cluster.patch("deployment/category-sales-serve", &json!({"spec": {"replicas": 9}}), &[]);
+    cluster.kubectl(&["delete", "service", "category-sales-serve"]).unwrap();
+    cluster.until("the Service and the number of pods to be put right", || {
+        let serve = cluster.get("deployment/category-sales-serve")?;
+        (cluster.get("service/category-sales-serve").is_some() && serve["spec"]["replicas"] != 9).then_some(())
+    });
+    cluster.kubectl(&["set", "env", "deployment/category-sales-serve", "THEIRS=kept"]).unwrap();
+    cluster.until_condition("category-sales", "Progressing", "False", "Settled");
+    cluster.renewals(1);
+    let writes = operator.writes();
+    cluster.renewals(3);
+    assert_eq!(operator.writes(), writes, "the operator fights over a variable that is not its own");
+    let serve = cluster.get("deployment/category-sales-serve").unwrap().to_string();
+    assert!(serve.contains("THEIRS"), "{serve}");
+}
+
+fn an_invalid_change_changes_nothing(cluster: &Cluster, good: &Value) {
+    let before: Vec<Value> = cluster.list("deployments").iter().map(|one| one["spec"].clone()).collect();
+    let bad = json!({"spec": {"tables": [changed(&good["spec"]["tables"][0], |table| table["from"] = json!("sails"))]}});
+    cluster.patch("csp/category-sales", &bad, &[]);
+    let refused = cluster.until_condition("category-sales", "Accepted", "False", "Invalid");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("sails") && message.contains("the last valid spec goes on"), "{message}");
+    cluster.renewals(1);
+    let after: Vec<Value> = cluster.list("deployments").iter().map(|one| one["spec"].clone()).collect();
+    assert_eq!(before, after);
+    cluster.patch("csp/category-sales", &json!({"spec": {"tables": good["spec"]["tables"]}}), &[]);
+    cluster.until_condition("category-sales", "Ready", "True", "Ready");
+}
+
+fn suspended_and_resumed(cluster: &Cluster) {
+    let pods = || cluster.list("deployments").iter().filter_map(|one| one["spec"]["replicas"].as_i64()).sum::<i64>();
+    let before = pods();
+    cluster.patch("csp/category-sales", &json!({"spec": {"suspend": true}}), &[]);
+    cluster.until("no pods", || (pods() == 0).then_some(()));
+    cluster.until_condition("category-sales", "Ready", "False", "Suspended");
+    cluster.patch("csp/category-sales", &json!({"spec": {"suspend": false}}), &[]);
+    cluster.until_condition("category-sales", "Ready", "True", "Ready");
+    assert_eq!(pods(), before);
+}
+
+#[test]
+fn one_leads_and_the_next_takes_over() {
+    let cluster = Cluster::start();
+    let led_by = |who: &str| cluster.until(who, || cluster.lease().filter(|(holder, _)| holder == who));
+    let first = cluster.operator("first");
+    led_by("first");
+    let second = cluster.operator("second");
+    cluster.renewals(2);
+    led_by("first");
+
+    // One that is told to stop gives the lease back.
+    first.running.signal(SIGTERM).unwrap();
+    let told = Instant::now();
+    led_by("second");
+    println!("handed over in {} ms", told.elapsed().as_millis());
+    assert!(first.running.wait(PATIENCE).unwrap().status.success());
+
+    // One that dies is waited for until its lease runs out.
+    second.running.kill().unwrap();
+    let third = cluster.operator("third");
+    let died = Instant::now();
+    led_by("third");
+    println!("taken over from the dead in {} ms", died.elapsed().as_millis());
+    cluster.apply(&example("category-sales")).unwrap();
+    cluster.until("the new leader to work", || cluster.list("jobs").pop());
+    drop(third);
+}
