@@ -2,12 +2,12 @@
 
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams},
+    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, TypeMeta},
 };
 use serde_json::Value;
 
 use crate::{
-    desired::{MANAGER, PIPELINE_LABEL},
+    desired::{MANAGER, PIPELINE_LABEL, api_version},
     metrics::Metrics,
     observed::{Kind, Objects, Reading},
     steps::Step,
@@ -28,7 +28,13 @@ pub async fn observe(client: &Client, namespace: &str, pipeline: &str) -> Readin
     for kind in Kind::ALL {
         match api(client, kind, namespace).list(&params).await {
             Ok(list) => {
-                for object in list.items {
+                for mut object in list.items {
+                    // Items of a list do not repeat what they are; without it every object would differ for ever.
+                    let (group, version, kind_name, _) = kind.api();
+                    object.types.get_or_insert_with(|| TypeMeta {
+                        api_version: api_version(group, version),
+                        kind: kind_name.to_owned(),
+                    });
                     let name = object.metadata.name.clone().unwrap_or_default();
                     // On its way out already: its replacement is made once it is gone.
                     if object.metadata.deletion_timestamp.is_some() && kind == Kind::Job {

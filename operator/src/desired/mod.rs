@@ -139,12 +139,16 @@ fn labels(owner: &Owner, component: &str) -> Value {
     })
 }
 
+/// Group and version as objects name them.
+pub(crate) fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
 /// An object of `kind` with its metadata and `rest`.
 fn object(owner: &Owner, kind: Kind, name: String, component: &str, rest: Value) -> Object {
     let (group, version, kind_name, _) = kind.api();
-    let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let mut body = json!({
-        "apiVersion": api_version,
+        "apiVersion": api_version(group, version),
         "kind": kind_name,
         "metadata": {
             "name": name,
