@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 use tests::{
     bench::product,
     binary::{self, Running, clickstream, free_address, root},
@@ -67,6 +68,28 @@ fn tables(folder: &Path, data_dir: &str) -> Result<BTreeMap<String, Vec<String>>
     Ok(tables)
 }
 
+/// Where every event in the Parquet files came from; each file must be whole.
+fn origins(folder: &Path, files: &mut usize) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(origins(&path, files)?);
+            continue;
+        }
+        let name = path.display().to_string();
+        ensure!(name.ends_with(".parquet"), "{name} was left behind");
+        *files += 1;
+        let reader = SerializedFileReader::new(fs::File::open(&path)?).with_context(|| name.clone())?;
+        for row in reader.get_row_iter(None)? {
+            let row = row.with_context(|| name.clone())?.to_string();
+            let (_, origin) = row.split_once("_topic:").context("an event does not say where it came from")?;
+            found.push(origin.to_owned());
+        }
+    }
+    Ok(found)
+}
+
 /// Events that MAP has counted so far, as the API tells.
 fn events_read(address: &str) -> Option<u64> {
     let mut answer = ureq::get(format!("http://{address}/api/v1/ledger")).call().ok()?;
@@ -123,6 +146,17 @@ fn ten_kills_change_nothing() -> Result<()> {
             rows.len()
         );
     }
+    let (mut calm_files, mut files) = (0, 0);
+    let mut expected = origins(&folder.join("calm/lake"), &mut calm_files)?;
+    let mut found = origins(&folder.join("killed/lake"), &mut files)?;
+    expected.sort();
+    found.sort();
+    println!("{} events in {calm_files} files undisturbed, {} in {files} with kills", expected.len(), found.len());
+    ensure!(
+        !expected.is_empty() && expected.windows(2).all(|pair| pair[0] != pair[1]),
+        "seed {seed}: an event is twice"
+    );
+    ensure!(found == expected, "seed {seed}: {} events in files, not {}", found.len(), expected.len());
     ensure!(ended.stderr.contains(&format!("read {EVENTS}")), "not every event was read: {}", ended.stderr);
     // A backlog is read as fast as the disk gives it, one partition far ahead of another: that makes nothing late.
     ensure!(

@@ -44,6 +44,9 @@ enum Command {
     /// Make and check what a fleet needs in Kafka.
     #[cfg(feature = "fleet")]
     Setup(cli::setup::Args),
+    /// Write tables, events or raw records of a fleet to one destination.
+    #[cfg(feature = "fleet")]
+    Sink(cli::sink::Args),
 }
 
 fn main() -> ExitCode {
@@ -64,6 +67,8 @@ fn main() -> ExitCode {
         Command::Serve(args) => cli::serve::run(args),
         #[cfg(feature = "fleet")]
         Command::Setup(args) => cli::setup::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Sink(args) => cli::sink::run(args),
     };
     result.unwrap_or_else(|error| cli::report(&error))
 }

@@ -17,6 +17,8 @@ pub mod serve;
 pub mod query;
 #[cfg(feature = "fleet")]
 pub mod setup;
+#[cfg(feature = "fleet")]
+pub mod sink;
 pub mod tail;
 pub mod test;
 pub mod validate;

@@ -65,6 +65,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if steps.is_empty() {
         println!("all {} topics are as they should be", names.len());
     }
+    #[cfg(feature = "couchbase")]
+    databases(&checked, args.dry_run)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -77,4 +79,29 @@ fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyho
         anyhow::ensure!(Instant::now() < deadline, "the brokers said yes, and still one has to {step}");
         std::thread::park_timeout(LOOK_EVERY);
     }
+}
+
+/// Makes buckets, scopes and collections of Couchbase. Tables of PostgreSQL are made by the sink that knows their columns.
+#[cfg(feature = "couchbase")]
+fn databases(checked: &crds::Checked, dry_run: bool) -> anyhow::Result<()> {
+    use anyhow::Context as _;
+
+    use crate::sink::{couchbase::Connector, row::Reader};
+
+    let spec = &checked.manifest.spec;
+    let couchbase = spec.sinks.iter().filter_map(|sink| Some((sink, sink.couchbase.as_ref()?)));
+    for (sink, couchbase) in couchbase {
+        let targets = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?.targets;
+        if dry_run {
+            let (bucket, scope, tables) = (&couchbase.bucket.name, &couchbase.scope, sink.tables.join(", "));
+            println!("would make sure of bucket {bucket}, scope {scope}, collections {tables}");
+            continue;
+        }
+        let connector = Connector::new(couchbase, &targets, &Secrets::from_environment())?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let made =
+            runtime.block_on(connector.set_up()).with_context(|| format!("failed to set up sink {}", sink.name))?;
+        made.iter().for_each(|made| println!("made {}", made.0));
+    }
+    Ok(())
 }

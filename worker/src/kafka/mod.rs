@@ -30,3 +30,6 @@ pub mod process;
 pub mod facts;
 pub mod feed;
 pub mod serving;
+
+mod sink_files;
+pub mod sinking;

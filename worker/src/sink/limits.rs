@@ -11,5 +11,20 @@ pub const OPEN_FILES_MAX: usize = 64;
 /// Bytes that a sink reads at a time.
 pub const READ_BYTES: usize = 2 << 20;
 
+/// Records that are written to a database at a time.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+
+/// Their bytes, but for the last: a statement of some megabytes.
+pub const BATCH_BYTES_MAX: usize = 2 << 20;
+
+/// How long a batch is gathered once it has its first record.
+pub const BATCH_GATHER: Duration = Duration::from_millis(50);
+
+/// First and longest pause before a database is tried again.
+pub const RETRY: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(10);
+
+/// Failures in a row after which a sink is not ready.
+pub const FAILURES_UNREADY: u64 = 3;
+
 /// How long a sink waits before it looks whether it should end or close a file.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);

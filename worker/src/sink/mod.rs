@@ -14,4 +14,15 @@
 
 pub mod cells;
 pub mod limits;
+pub mod row;
+
 pub mod parquet;
+
+#[cfg(feature = "couchbase")]
+pub mod couchbase;
+#[cfg(feature = "fleet")]
+pub mod database;
+#[cfg(feature = "fleet")]
+pub mod postgres;
+#[cfg(feature = "fleet")]
+pub mod redis;

@@ -1,0 +1,122 @@
+//! Parquet files of a fleet's sink: a source for each partition that the group gave us.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use anyhow::Context;
+use crds::spec::{Parquet, Sink};
+use engine::plan::{Plan, StreamPlan};
+
+use super::{names::Names, sinking::Record};
+use crate::{
+    log::record::read_silver,
+    sink::{
+        cells::{Wanted, members},
+        parquet::{ParquetFiles, Place, Rolling},
+    },
+};
+
+/// Topics and partitions with the offset behind what is safe.
+pub(super) type Offsets = BTreeMap<(String, i32), u64>;
+
+/// Open files by partition.
+pub(super) struct Files {
+    parquet: Parquet,
+    directory: PathBuf,
+    /// Whether sources have a directory each.
+    several: bool,
+    /// Streams by the topic of their accepted events.
+    streams: BTreeMap<String, (StreamPlan, Wanted)>,
+    open: BTreeMap<(String, i32), ParquetFiles>,
+}
+
+impl Files {
+    pub(super) fn new(plan: &Plan, sink: &Sink, names: &Names, directory: PathBuf) -> anyhow::Result<Self> {
+        let parquet = sink.parquet.clone().context("no Parquet sink")?;
+        let wanted = plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
+        let streams = wanted.map(|stream| {
+            let wanted = Wanted::events(stream, sink.filter.as_deref()).map_err(anyhow::Error::msg)?;
+            Ok((names.silver(&stream.name), (stream.clone(), wanted)))
+        });
+        let streams = streams.collect::<anyhow::Result<_>>()?;
+        let several = sink.streams.len() + sink.topics.len() > 1;
+        Ok(Self { parquet, directory, several, streams, open: BTreeMap::new() })
+    }
+
+    /// Forgets what is not in whole files: it is read again, by us or by another.
+    pub(super) fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    /// Takes a batch and closes files that are due.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(super) fn take(&mut self, batch: &[Record]) -> anyhow::Result<Offsets> {
+        let mut row = Vec::new();
+        for record in batch {
+            let key = (record.topic.clone(), record.partition);
+            if !self.open.contains_key(&key) {
+                let files = self.source(record)?;
+                self.open.insert(key.clone(), files);
+            }
+            let files = self.open.get_mut(&key).expect("opened above");
+            let Some((_, wanted)) = self.streams.get_mut(&record.topic) else {
+                let (offset, partition) = (record.offset, u64::from(record.partition.unsigned_abs()));
+                let (topic, bytes) = (record.topic.as_str(), record.value.len());
+                let place = Place { offset, time: record.time, topic, partition, source_offset: offset, bytes };
+                files.raw(place, &record.value)?;
+                continue;
+            };
+            let event = read_silver(&record.value).context("damaged events")?;
+            let pairs = members(event.json).context("damaged events")?;
+            if !wanted.takes_event(&pairs, &mut row) {
+                files.pass(record.offset);
+                continue;
+            }
+            let place = Place {
+                offset: record.offset,
+                time: event.event_time.unwrap_or(record.time),
+                topic: event.topic,
+                partition: event.partition,
+                source_offset: event.offset,
+                bytes: record.value.len(),
+            };
+            files.event(place, row.drain(..))?;
+        }
+        self.close(|files| files.is_due())
+    }
+
+    /// Closes all files.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub(super) fn finish(&mut self) -> anyhow::Result<Offsets> {
+        self.close(|_| true)
+    }
+
+    fn close(&mut self, is_due: impl Fn(&ParquetFiles) -> bool) -> anyhow::Result<Offsets> {
+        let mut offsets = Offsets::new();
+        for (key, files) in self.open.iter_mut().filter(|(_, files)| is_due(files)) {
+            if let Some(next) = files.finish()? {
+                offsets.insert(key.clone(), next);
+            }
+        }
+        Ok(offsets)
+    }
+
+    /// Files of the record's partition: it is the first since the group's offset.
+    fn source(&self, record: &Record) -> anyhow::Result<ParquetFiles> {
+        let stream = self.streams.get(&record.topic).map(|(stream, _)| stream);
+        let name = stream.map_or(&record.topic, |stream| &stream.name);
+        let rolling = Rolling {
+            directory: if self.several { self.directory.join(name) } else { self.directory.clone() },
+            partition_by: self.parquet.partition_by,
+            every: self.parquet.roll_every.to_std(),
+            bytes_max: self.parquet.roll_size.bytes,
+        };
+        Ok(match stream {
+            Some(stream) => ParquetFiles::of_events(rolling, stream, record.offset)?,
+            None => ParquetFiles::of_raw(rolling, name, record.partition.unsigned_abs(), record.offset)?,
+        })
+    }
+}

@@ -1,0 +1,120 @@
+//! A real PostgreSQL.
+
+use std::collections::BTreeMap;
+
+use tokio_postgres::NoTls;
+
+use super::{
+    rows::{Results, connect, prove},
+    servers::Server,
+};
+
+/// Asks for one text a row.
+fn ask(port: u16, sql: &str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = format!("postgres://postgres@127.0.0.1:{port}/postgres");
+        let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        client.query(sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+    })
+}
+
+fn rows(port: u16) -> Vec<BTreeMap<String, String>> {
+    let sql = "select jsonb_build_object('window_start', to_char(window_start at time zone 'utc', \
+               'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), 'category', category, 'revenue', revenue::text, 'orders', orders, \
+               'top', replace(top::text, ', ', ','), 'final', final, 'version', _version)::text from shop.sales";
+    let mut rows: Vec<_> =
+        ask(port, sql).iter().map(|row| super::rows::texts(&serde_json::from_str(row).unwrap())).collect();
+    rows.sort();
+    rows
+}
+
+/// PostgreSQL has no zero character: it stands as U+FFFD there.
+fn without_zero(rows: Vec<BTreeMap<String, String>>) -> Vec<BTreeMap<String, String>> {
+    let mut rows: Vec<BTreeMap<String, String>> = rows
+        .into_iter()
+        .map(|row| row.into_iter().map(|(name, text)| (name, text.replace('\u{fffd}', "\0"))).collect())
+        .collect();
+    for row in &mut rows {
+        if let Some(top) = row.get_mut("top") {
+            *top = top.replace('\0', "\\u0000");
+        }
+    }
+    rows.sort();
+    rows
+}
+
+#[test]
+fn rows_are_those_of_the_tables_however_often_they_are_written() {
+    let server = Server::postgres();
+    let results = Results::new();
+    prove(&results, "postgres", server.secrets.path(), &|| without_zero(rows(server.port)));
+}
+
+#[test]
+fn a_server_that_was_away_is_used_again_and_a_column_that_came_is_added() {
+    let mut server = Server::postgres();
+    let results = Results::new();
+    let secrets = server.secrets.path().to_owned();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut database = runtime.block_on(async {
+        let mut database = connect(&results, "postgres", &secrets).await;
+        database.write(&results.changes("postgres", 0..100)).await.unwrap();
+        database
+    });
+    server.kill();
+    runtime.block_on(async {
+        database.write(&results.changes("postgres", 100..200)).await.unwrap_err();
+        let refused = results.connector("postgres", &secrets).connect().await;
+        assert!(refused.is_err(), "nobody is there");
+    });
+    server.restart();
+    let connector = results.connector("postgres", &secrets);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let mut database = loop {
+        match runtime.block_on(connector.connect()) {
+            Ok(database) => break database,
+            Err(error) => assert!(std::time::Instant::now() < deadline, "{error:#}"),
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+    };
+    ask(server.port, "alter table shop.sales drop column orders");
+    drop(std::mem::replace(&mut database, runtime.block_on(connector.connect()).unwrap()));
+    runtime.block_on(database.write(&results.changes("postgres", 0..results.len()))).unwrap();
+    let found: BTreeMap<String, String> =
+        rows(server.port).into_iter().map(|row| (format!("{row:?}"), row["orders"].clone())).collect();
+    assert_eq!(found.len(), results.expected().len());
+    assert!(found.values().any(|orders| !orders.is_empty()), "{found:?}");
+}
+
+#[test]
+fn an_event_is_added_once() {
+    let server = Server::postgres();
+    let results = Results::new();
+    let mut reader = results.reader("audit");
+    let mut event = |offset: u64| {
+        let mut record = Vec::new();
+        engine::codec::put_bytes(b"raw", &mut record);
+        engine::codec::put_u64(0, &mut record);
+        engine::codec::put_u64(offset, &mut record);
+        engine::codec::put_i64(0, &mut record);
+        engine::codec::put_bytes(b"", &mut record);
+        record.extend_from_slice(
+            br#"{"at":"2026-01-01T00:00:00.5Z","category":"x","price":12345678901234567890.123456789}"#,
+        );
+        reader.event("events", offset, &record).unwrap().unwrap()
+    };
+    let events: Vec<_> = (0..10).map(&mut event).collect();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut database = connect(&results, "audit", server.secrets.path()).await;
+        database.write(&events[..6]).await.unwrap();
+        database.write(&events[3..]).await.unwrap();
+        database.write(&events).await.unwrap();
+    });
+    let sql = "select _topic || ' ' || _partition || ' ' || _offset || ' ' || price from shop.audit order by _offset";
+    let found = ask(server.port, sql);
+    assert_eq!(found.len(), 10, "{found:?}");
+    assert_eq!(found[9], "raw 0 9 12345678901234567890.123456789");
+}
