@@ -73,6 +73,8 @@ struct Plan {
 }
 
 fn main() -> ExitCode {
+    // A build of the whole workspace has two providers of cryptography in it: say which.
+    rustls::crypto::ring::default_provider().install_default().expect("nothing was installed before");
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args).map(|()| ExitCode::SUCCESS),
         Command::Plan(args) => show_plan(&args),

@@ -50,6 +50,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Clients of databases bring two providers of cryptography: say which.
+    #[cfg(feature = "fleet")]
+    rustls::crypto::ring::default_provider().install_default().expect("nothing was installed before");
     let result = match Arguments::parse().command {
         Command::Run(args) => cli::run::run(args),
         Command::Validate(args) => cli::validate::run(args),

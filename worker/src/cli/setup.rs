@@ -66,7 +66,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         println!("all {} topics are as they should be", names.len());
     }
     #[cfg(feature = "couchbase")]
-    databases(&checked, args.dry_run)?;
+    databases(&checked, args.dry_run);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -82,26 +82,36 @@ fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyho
 }
 
 /// Makes buckets, scopes and collections of Couchbase. Tables of PostgreSQL are made by the sink that knows their columns.
+///
+/// A store that is not there holds up nobody else: it is told, and its sink makes what is missing once it connects.
 #[cfg(feature = "couchbase")]
-fn databases(checked: &crds::Checked, dry_run: bool) -> anyhow::Result<()> {
-    use anyhow::Context as _;
-
-    use crate::sink::{couchbase::Connector, row::Reader};
-
-    let spec = &checked.manifest.spec;
-    let couchbase = spec.sinks.iter().filter_map(|sink| Some((sink, sink.couchbase.as_ref()?)));
-    for (sink, couchbase) in couchbase {
-        let targets = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?.targets;
+fn databases(checked: &crds::Checked, dry_run: bool) {
+    for sink in &checked.manifest.spec.sinks {
+        let Some(couchbase) = &sink.couchbase else { continue };
         if dry_run {
             let (bucket, scope, tables) = (&couchbase.bucket.name, &couchbase.scope, sink.tables.join(", "));
             println!("would make sure of bucket {bucket}, scope {scope}, collections {tables}");
             continue;
         }
-        let connector = Connector::new(couchbase, &targets, &Secrets::from_environment())?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let made =
-            runtime.block_on(connector.set_up()).with_context(|| format!("failed to set up sink {}", sink.name))?;
-        made.iter().for_each(|made| println!("made {}", made.0));
+        match set_up(checked, sink, couchbase) {
+            Ok(made) => made.iter().for_each(|made| println!("made {}", made.0)),
+            Err(error) => {
+                eprintln!("warning: sink {}: not set up: {error:#}; the sink does it once it connects", sink.name);
+            }
+        }
     }
-    Ok(())
+}
+
+#[cfg(feature = "couchbase")]
+fn set_up(
+    checked: &crds::Checked,
+    sink: &crds::spec::Sink,
+    couchbase: &crds::spec::Couchbase,
+) -> anyhow::Result<Vec<crate::sink::couchbase::Made>> {
+    use crate::sink::{couchbase::Connector, row::Reader};
+
+    let targets = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?.targets;
+    let connector = Connector::new(couchbase, &targets, &Secrets::from_environment())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.block_on(connector.set_up())
 }
