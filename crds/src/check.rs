@@ -16,8 +16,8 @@ use crate::{
     yaml::{self, Entry, Node, Notes, Position, Value, YamlProblem, overrides},
 };
 
-const API_VERSION: &str = "clickstream.dev/v1alpha1";
-const KIND: &str = "ClickstreamPipeline";
+pub(crate) const API_VERSION: &str = "clickstream.dev/v1alpha1";
+pub(crate) const KIND: &str = "ClickstreamPipeline";
 
 /// A manifest: its name and what it says.
 #[derive(Clone, Debug, PartialEq)]

@@ -16,6 +16,7 @@ mod describe;
 pub mod expression;
 pub mod limits;
 mod lower;
+mod parts;
 mod problem;
 pub mod schema;
 mod shape;
@@ -25,6 +26,7 @@ mod yaml;
 
 pub use check::{Checked, Manifest, check};
 pub use describe::describe;
+pub use parts::Definitions;
 pub use problem::Problem;
 pub use schema::crd_yaml;
 pub use validate::{event_columns, generation_order};

@@ -1,4 +1,4 @@
-//! What a table's rows depend on, as one number. When it changes, the table starts a new epoch.
+//! What a table's rows, or a stream's accounts, depend on, as one number. When it changes, a new epoch begins.
 //!
 //! It is taken from the manifest's own words, not from the plan, so that a new version of this program rebuilds nothing.
 //! What changes no row (emission, quality targets, descriptions, sinks) is left out.
@@ -18,10 +18,23 @@ pub(super) fn set(plan: &mut Plan, spec: &PipelineSpec) {
     }
 }
 
+/// What the ledger, the quality and the accepted events of a stream depend on.
+pub(crate) fn of_stream(stream: &Stream, spec: &PipelineSpec) -> u64 {
+    let mut hash = Xxh3::new();
+    add_stream(&mut hash, stream, spec);
+    add(&mut hash, &stream.quality.as_ref().map(|quality| quality.over));
+    add(&mut hash, &spec.sinks.iter().any(|sink| sink.streams.contains(&stream.name)));
+    hash.digest()
+}
+
 fn fingerprint(table: &Table, spec: &PipelineSpec, shuffle_partitions: u32) -> u64 {
     let mut hash = Xxh3::new();
     add(&mut hash, &shuffle_partitions);
     add(&mut hash, &Table { emit: Emit::default(), ..table.clone() });
+    // Alerts remember rows of the table: they begin anew together.
+    for alert in spec.alerts.iter().filter(|alert| alert.table == table.name) {
+        add(&mut hash, &(&alert.name, &alert.when, alert.for_windows));
+    }
     let named = |name: &str| spec.streams.iter().find(|stream| stream.name == name);
     if let Some(stream) = named(&table.from) {
         add_stream(&mut hash, stream, spec);

@@ -5,7 +5,7 @@
 
 mod alerts;
 mod columns;
-mod fingerprint;
+pub(crate) mod fingerprint;
 mod funnels;
 mod generated;
 mod joins;

@@ -1,19 +1,33 @@
 //! Names of everything that a pipeline has in Kafka: topics, groups, transactional ids.
 
-/// Names for one pipeline. Raw topics keep the names of the manifest.
+/// Names for one epoch of a pipeline. Raw topics keep the names of the manifest; what all epochs share says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Names {
     pipeline: String,
+    /// `<pipeline>.` in the first epoch, `<pipeline>.e<N>.` in later ones.
+    prefix: String,
 }
 
 impl Names {
-    /// Names for `pipeline`.
+    /// Names for the first epoch of `pipeline`.
     #[must_use]
     pub fn new(pipeline: &str) -> Self {
-        Self { pipeline: pipeline.into() }
+        Self { pipeline: pipeline.into(), prefix: format!("{pipeline}.") }
+    }
+
+    /// Names for another epoch.
+    #[must_use]
+    pub fn epoch(&self, epoch: u32) -> Self {
+        let pipeline = &self.pipeline;
+        let prefix = if epoch <= 1 { format!("{pipeline}.") } else { format!("{pipeline}.e{epoch}.") };
+        Self { pipeline: pipeline.clone(), prefix }
     }
 
     fn of(&self, what: &str) -> String {
+        format!("{}{what}", self.prefix)
+    }
+
+    fn shared(&self, what: &str) -> String {
         format!("{}.{what}", self.pipeline)
     }
 
@@ -30,16 +44,16 @@ impl Names {
         self.of("results")
     }
 
-    /// Records that could not be counted, as [`crate::log::record::write_dead_letter`] writes them.
+    /// Shared: records that could not be counted, as [`crate::log::record::write_dead_letter`] writes them.
     #[must_use]
     pub fn dead_letters(&self) -> String {
-        self.of("dead-letters")
+        self.shared("dead-letters")
     }
 
-    /// Repaired dead letters on their way back.
+    /// Shared: repaired dead letters on their way back.
     #[must_use]
     pub fn repaired(&self) -> String {
-        self.of("repaired")
+        self.shared("repaired")
     }
 
     /// Checkpoints of tasks. Compacted.
@@ -48,10 +62,10 @@ impl Names {
         self.of("checkpoints")
     }
 
-    /// What ingesters want to find again, and whose the topics are. Compacted.
+    /// Shared: what ingesters want to find again, and the catalogue of epochs. Compacted.
     #[must_use]
     pub fn progress(&self) -> String {
-        self.of("progress")
+        self.shared("progress")
     }
 
     /// Accepted events of a stream.
@@ -66,10 +80,10 @@ impl Names {
         self.of("process")
     }
 
-    /// The consumer group of a sink.
+    /// Shared: the consumer group of a sink.
     #[must_use]
     pub fn sink_group(&self, sink: &str) -> String {
-        self.of(&format!("sink.{sink}"))
+        self.shared(&format!("sink.{sink}"))
     }
 
     /// The transactional id of a thread of a processor.
@@ -81,6 +95,6 @@ impl Names {
     /// The transactional id of an ingester: one at a time writes under it.
     #[must_use]
     pub fn ingest_transaction(&self, ingester: &str) -> String {
-        self.of(&format!("ingest.{ingester}"))
+        self.shared(&format!("ingest.{ingester}"))
     }
 }

@@ -8,9 +8,8 @@ use std::{
 };
 
 use anyhow::Context;
-use crds::{Checked, Manifest, spec::PipelineSpec};
+use crds::{Checked, spec::PipelineSpec};
 use engine::plan::Plan;
-use serde::Serialize;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Tokens;
@@ -112,33 +111,8 @@ pub(super) fn owner(pipeline: &str, fingerprint: u64) -> String {
     format!("{pipeline}\n{fingerprint:016x}")
 }
 
-/// A manifest as JSON, which is YAML too.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Written<'a> {
-    api_version: &'static str,
-    kind: &'static str,
-    metadata: Named<'a>,
-    spec: &'a PipelineSpec,
-}
-
-#[derive(Serialize)]
-struct Named<'a> {
-    name: &'a str,
-}
-
-fn manifest_text(manifest: &Manifest) -> anyhow::Result<String> {
-    let whole = Written {
-        api_version: "clickstream.dev/v1alpha1",
-        kind: "ClickstreamPipeline",
-        metadata: Named { name: &manifest.name },
-        spec: &manifest.spec,
-    };
-    serde_json::to_string_pretty(&whole).context("failed to write the manifest down")
-}
-
 fn write_manifest(path: &Path, checked: &Checked) -> anyhow::Result<()> {
-    write_whole(&path.join(MANIFEST), manifest_text(&checked.manifest)?.as_bytes())
+    write_whole(&path.join(MANIFEST), checked.manifest.text().as_bytes())
 }
 
 /// Replaces a small file: a reader sees the old one or the new one.
@@ -189,29 +163,4 @@ fn secret(log: &EmbeddedLog, name: &str) -> anyhow::Result<[u8; 32]> {
     std::io::Read::read_exact(&mut source, &mut made).context("no random numbers")?;
     log.remember(name, &made)?;
     Ok(made)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// What is written down must mean the same plan, or the directory could not be opened without the manifest.
-    #[test]
-    fn a_manifest_that_is_written_down_says_the_same() {
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
-        let mut count = 0;
-        for entry in fs::read_dir(examples).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_none_or(|ending| ending != "yaml") {
-                continue;
-            }
-            let checked = crds::check(&fs::read_to_string(&path).unwrap(), &[]).unwrap();
-            let text = manifest_text(&checked.manifest).unwrap();
-            let again = crds::check(&text, &[]).unwrap_or_else(|problems| panic!("{}: {problems:#?}", path.display()));
-            assert_eq!(again.plan, checked.plan, "{}", path.display());
-            assert_eq!(fingerprint(&again.plan), fingerprint(&checked.plan));
-            count += 1;
-        }
-        assert!(count >= 5, "{count} examples");
-    }
 }
