@@ -22,4 +22,7 @@ pub mod api_server;
 pub mod bench;
 pub mod binary;
 pub mod chart;
+pub mod changes;
+pub mod couchbase;
 pub mod kafka;
+pub mod servers;

@@ -217,8 +217,9 @@ pub(super) fn sinks(checked: &Checked, page: &mut Page) {
 
 fn destination(sink: &Sink) -> String {
     if let Some(couchbase) = &sink.couchbase {
+        let ttl = couchbase.ttl.map(|ttl| format!(", for {ttl}")).unwrap_or_default();
         return format!(
-            "Couchbase {}.{}, a collection for each table; a document is replaced by a newer version only",
+            "Couchbase {}.{}, a collection for each table{ttl}; a document is replaced by a newer version only",
             couchbase.bucket.name, couchbase.scope
         );
     }

@@ -68,7 +68,7 @@ pub struct Sink {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Couchbase {
-    /// Secret with `connectionString`, `username` and `password`.
+    /// Secret with `connectionString`, `username` and `password`; `ca.crt` for TLS with an authority of your own.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub connection_secret: String,
     /// The bucket; it is made if it is not there.
@@ -80,6 +80,9 @@ pub struct Couchbase {
     /// How safe a write is before it counts as done.
     #[serde(default)]
     pub durability: Durability,
+    /// A document that was not written for this long goes away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<Duration>,
 }
 
 /// A bucket.

@@ -125,6 +125,9 @@ fn details(spec: &PipelineSpec, sink: &Sink, path: &str, report: &mut Report) {
             report.add(&field(&path, "table"), "one name is for one table or stream: this sink takes several");
         }
     }
+    if let Some(ttl) = sink.couchbase.as_ref().and_then(|couchbase| couchbase.ttl) {
+        positive(report, &field(&field(path, "couchbase"), "ttl"), ttl);
+    }
     if let Some(ttl) = sink.redis.as_ref().and_then(|redis| redis.ttl) {
         positive(report, &field(&field(path, "redis"), "ttl"), ttl);
     }

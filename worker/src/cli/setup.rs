@@ -88,13 +88,15 @@ fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyho
 fn databases(checked: &crds::Checked, dry_run: bool) {
     for sink in &checked.manifest.spec.sinks {
         let Some(couchbase) = &sink.couchbase else { continue };
-        if dry_run {
-            let (bucket, scope, tables) = (&couchbase.bucket.name, &couchbase.scope, sink.tables.join(", "));
-            println!("would make sure of bucket {bucket}, scope {scope}, collections {tables}");
-            continue;
-        }
-        match set_up(checked, sink, couchbase) {
-            Ok(made) => made.iter().for_each(|made| println!("made {}", made.0)),
+        let verb = if dry_run { "would make" } else { "made" };
+        match set_up(checked, sink, couchbase, dry_run) {
+            Ok(steps) if steps.is_empty() => println!("sink {}: the bucket is as it should be", sink.name),
+            Ok(steps) => steps.iter().for_each(|step| println!("sink {}: {verb} {step}", sink.name)),
+            Err(error) if dry_run => {
+                let (bucket, scope, tables) = (&couchbase.bucket.name, &couchbase.scope, sink.tables.join(", "));
+                eprintln!("warning: sink {}: not looked at: {error:#}", sink.name);
+                println!("sink {}: would make sure of bucket {bucket}, scope {scope}, collections {tables}", sink.name);
+            }
             Err(error) => {
                 eprintln!("warning: sink {}: not set up: {error:#}; the sink does it once it connects", sink.name);
             }
@@ -102,16 +104,18 @@ fn databases(checked: &crds::Checked, dry_run: bool) {
     }
 }
 
+/// What was missing, and is made unless this is only a look.
 #[cfg(feature = "couchbase")]
 fn set_up(
     checked: &crds::Checked,
     sink: &crds::spec::Sink,
     couchbase: &crds::spec::Couchbase,
-) -> anyhow::Result<Vec<crate::sink::couchbase::Made>> {
+    dry_run: bool,
+) -> anyhow::Result<Vec<crate::sink::couchbase::Step>> {
     use crate::sink::{couchbase::Connector, row::Reader};
 
     let targets = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?.targets;
     let connector = Connector::new(couchbase, &targets, &Secrets::from_environment())?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    runtime.block_on(connector.set_up())
+    runtime.block_on(async { if dry_run { connector.look().await } else { connector.set_up().await } })
 }

@@ -59,7 +59,10 @@ impl Connector {
         }
         #[cfg(not(feature = "couchbase"))]
         if sink.couchbase.is_some() {
-            let told = format!("sink {}: this program was built without Couchbase: --features couchbase", sink.name);
+            let told = format!(
+                "sink {}: this program was built without Couchbase: leave out --no-default-features",
+                sink.name
+            );
             return Err(Mistake(told));
         }
         Ok(None)

@@ -28,3 +28,18 @@ pub const FAILURES_UNREADY: u64 = 3;
 
 /// How long a sink waits before it looks whether it should end or close a file.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// How long a call to Couchbase may take: its crate waits for ever. A third of the time that a batch has.
+pub const COUCHBASE_CALL: Duration = Duration::from_secs(10);
+
+/// How long a host of Couchbase may take to let us in: a handshake and four short answers.
+pub const COUCHBASE_KNOCK: Duration = Duration::from_secs(5);
+
+/// Documents in flight: a few for each connection and processor of a small cluster, 64 × 1 KiB of memory.
+pub const COUCHBASE_IN_FLIGHT: usize = 64;
+
+/// How often a document is tried. With the pauses below some 2.5 s: a node that is gone for longer fails the batch.
+pub const COUCHBASE_TRIES: u32 = 8;
+
+/// First and longest pause before a document is tried again.
+pub const COUCHBASE_PAUSE: std::ops::Range<Duration> = Duration::from_millis(20)..Duration::from_secs(1);

@@ -52,6 +52,8 @@ pub struct Change {
     pub key: Key,
     /// Columns with their JSON literals; for a deletion, those of the key.
     pub columns: Vec<(String, String)>,
+    /// The identity as it was before it was shortened; `None` where it was not.
+    pub long_id: Option<String>,
 }
 
 /// What a change is about.
@@ -59,7 +61,7 @@ pub struct Change {
 pub enum Key {
     /// A row is as the columns say, unless a newer version is known.
     Row {
-        /// Identity, see [`row_id`].
+        /// Identity, see [`row_key`] and [`short_id`].
         id: String,
         /// Version.
         version: Version,
@@ -142,18 +144,20 @@ impl Reader {
         let Some(wanted) = self.tables.get_mut(&*row.table) else { return Ok(None) };
         let target = self.schemas.iter().position(|schema| schema.name == *row.table);
         let target = target.expect("bug: a wanted table without a schema");
-        let (id, version) = (row_id(&row), Version { epoch: row.epoch, offset });
+        let (full, version) = (row_key(&row), Version { epoch: row.epoch, offset });
+        let id = short_id(&full);
+        let long_id = (id != full).then_some(full);
         let is_gone = row.deleted || !wanted.takes_row(&row);
         let bounds = [("window_start", row.window_start), ("window_end", row.window_end)];
         let mut columns: Vec<(String, String)> = Vec::new();
         columns.extend(bounds.iter().filter_map(|(name, bound)| Some(((*name).into(), format!("\"{}\"", (*bound)?)))));
         columns.extend(row.group.0.iter().map(|(name, value)| (name.to_string(), value.get().to_owned())));
         if is_gone {
-            return Ok(Some(Change { target, key: Key::Gone { id, version }, columns }));
+            return Ok(Some(Change { target, key: Key::Gone { id, version }, columns, long_id }));
         }
         columns.extend(row.values.0.iter().map(|(name, value)| (name.to_string(), value.get().to_owned())));
         columns.push(("final".into(), row.is_final.to_string()));
-        Ok(Some(Change { target, key: Key::Row { id, version }, columns }))
+        Ok(Some(Change { target, key: Key::Row { id, version }, columns, long_id }))
     }
 
     /// Reads an accepted event of a stream that the sink takes; `None` where it is not wanted.
@@ -171,7 +175,7 @@ impl Reader {
         }
         let key = Key::Event { topic: event.topic.into(), partition: event.partition, offset: event.offset };
         let columns = pairs.0.iter().map(|(name, value)| (name.to_string(), value.get().to_owned())).collect();
-        Ok(Some(Change { target, key, columns }))
+        Ok(Some(Change { target, key, columns, long_id: None }))
     }
 }
 
@@ -188,10 +192,9 @@ fn table_target(schema: &TableSchema) -> Target {
     Target { name: schema.name.clone(), columns, keys, is_stream: false }
 }
 
-/// `{table}::{window_start}::{group…}`: `%` and `:` in group values are `%25` and `%3A`, null is `%N`. What is longer than
-/// [`ID_BYTES_MAX`] keeps its beginning and ends in `::~` and a hash of the whole.
+/// `{table}::{window_start}::{group…}`: `%` and `:` in group values are `%25` and `%3A`, null is `%N`.
 #[must_use]
-pub fn row_id(row: &Document<'_>) -> String {
+pub fn row_key(row: &Document<'_>) -> String {
     let mut id = row.table.to_string();
     if let Some(start) = row.window_start {
         write!(id, "::{start}").expect("a string takes all text");
@@ -206,16 +209,17 @@ pub fn row_id(row: &Document<'_>) -> String {
             }
         }
     }
-    if id.len() <= ID_BYTES_MAX {
-        return id;
+    id
+}
+
+/// The key itself; one longer than [`ID_BYTES_MAX`] keeps its beginning and ends in `::~` and a hash of the whole.
+#[must_use]
+pub fn short_id(key: &str) -> String {
+    if key.len() <= ID_BYTES_MAX {
+        return key.to_owned();
     }
-    let tail = format!("::~{:032x}", xxh3_128(id.as_bytes()));
-    let mut end = ID_BYTES_MAX - tail.len();
-    while !id.is_char_boundary(end) {
-        end -= 1;
-    }
-    id.truncate(end);
-    id + &tail
+    let tail = format!("::~{:032x}", xxh3_128(key.as_bytes()));
+    format!("{}{tail}", &key[..key.floor_char_boundary(ID_BYTES_MAX - tail.len())])
 }
 
 #[cfg(test)]
@@ -226,7 +230,7 @@ mod tests {
     fn an_identity_is_unique_readable_and_never_too_long() {
         let id = |group: &str, window: &str| {
             let json = format!(r#"{{"table":"t",{window}"epoch":1,"final":false,"group":{{{group}}},"values":{{}}}}"#);
-            row_id(&serde_json::from_str::<Document<'_>>(&json).unwrap())
+            short_id(&row_key(&serde_json::from_str::<Document<'_>>(&json).unwrap()))
         };
         let window = r#""window_start":"2026-01-01T00:00:00Z","window_end":"2026-01-01T00:01:00Z","#;
         assert_eq!(id(r#""a":"x","b":3"#, window), "t::2026-01-01T00:00:00Z::x::3");
@@ -236,5 +240,37 @@ mod tests {
         let long = "ü".repeat(200);
         let (one, other) = (id(&format!(r#""a":"{long}1""#), ""), id(&format!(r#""a":"{long}2""#), ""));
         assert!(one.len() <= ID_BYTES_MAX && one != other && one.contains("::~"), "{one}");
+    }
+
+    /// A row of a table without a window; `None` is null.
+    fn key_of(groups: &[Option<String>]) -> String {
+        let group: serde_json::Map<String, serde_json::Value> =
+            groups.iter().enumerate().map(|(at, value)| (format!("g{at}"), value.clone().into())).collect();
+        let json =
+            serde_json::json!({"table": "t", "epoch": 1, "final": false, "group": group, "values": {}}).to_string();
+        row_key(&serde_json::from_str::<Document<'_>>(&json).unwrap())
+    }
+
+    /// Takes a key apart again, as somebody would who only has the document's id.
+    fn groups_of(key: &str) -> Vec<Option<String>> {
+        let group = |text: &str| (text != "%N").then(|| text.replace("%3A", ":").replace("%25", "%"));
+        key.split("::").skip(1).map(group).collect()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_key_can_be_taken_apart_and_its_identity_is_its_own(
+            groups in proptest::collection::vec(proptest::option::of("[%:N~a\u{fc}\u{1F600}\"\\\\ ]{0,90}"), 1..4),
+            others in proptest::collection::vec(proptest::option::of("[%:N~a\u{fc}]{0,4}"), 1..4),
+        ) {
+            let key = key_of(&groups);
+            proptest::prop_assert_eq!(&groups_of(&key), &groups);
+            let id = short_id(&key);
+            proptest::prop_assert!(id.len() <= ID_BYTES_MAX);
+            proptest::prop_assert_eq!(id == key, key.len() <= ID_BYTES_MAX);
+            proptest::prop_assert_eq!(id == short_id(&key_of(&others)), groups == others);
+            let longer = format!("{key}a");
+            proptest::prop_assert_ne!(id, short_id(&longer));
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! Servers on free ports of loopback, with their data in a temporary folder, ended with the test.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{
     fs,

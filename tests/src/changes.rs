@@ -1,4 +1,6 @@
-//! A small pipeline's results: rows that change, go and come back, as the engine writes them.
+//! A small pipeline's results: rows that change, go and come back, as the engine writes them; and the proof that a database
+//! which was told them holds what the SQLite tables hold.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{
     collections::BTreeMap,
@@ -46,6 +48,7 @@ spec:
   - {name: audit, streams: [events], postgres: {connectionSecret: server, schema: shop, table: audit, mode: insertOnce}}
   - {name: redis, tables: [sales], redis: {connectionSecret: server, keyPrefix: \"shop:\"}}
   - {name: couchbase, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: shop}, scope: live}}
+  - {name: durable, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: shop}, scope: live, durability: majority, ttl: 40d}}
 ";
 
 /// 2026-01-01T00:00:00Z.
@@ -53,6 +56,12 @@ const START: i64 = 1_767_225_600_000;
 
 /// Groups of a window; one is null, one needs care in every language.
 const GROUPS: [Option<&str>; 5] = [Some("books"), None, Some("it's: 50 %\n\"ü\""), Some("zero\0"), Some("")];
+
+impl Default for Results {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 /// Results with the tables that they make.
 pub struct Results {
@@ -63,8 +72,16 @@ pub struct Results {
 
 impl Results {
     /// Some hundred changes of 15 rows.
+    #[must_use]
     pub fn new() -> Self {
-        let checked = crds::check(MANIFEST, &[]).map_err(|problems| format!("{problems:?}")).unwrap();
+        Self::in_scope("live")
+    }
+
+    /// The same for sinks that write to another scope of Couchbase.
+    #[must_use]
+    pub fn in_scope(scope: &str) -> Self {
+        let manifest = MANIFEST.replace("scope: live", &format!("scope: {scope}"));
+        let checked = crds::check(&manifest, &[]).map_err(|problems| format!("{problems:?}")).unwrap();
         let schema = schemas(&checked.plan).remove(0);
         let (mut documents, mut keys) = (Vec::new(), Vec::new());
         for turn in 0..300_i64 {
@@ -79,21 +96,26 @@ impl Results {
     }
 
     /// What the sink of that name is told about results with these offsets.
+    #[must_use]
     pub fn changes(&self, sink: &str, offsets: std::ops::Range<usize>) -> Vec<Change> {
         let mut reader = self.reader(sink);
         offsets.filter_map(|at| reader.row(at as u64, &self.documents[at]).unwrap()).collect()
     }
 
     /// The reader of the sink of that name.
+    #[must_use]
     pub fn reader(&self, sink: &str) -> Reader {
         Reader::new(&self.checked.plan, self.sink(sink)).unwrap()
     }
 
-    fn sink(&self, name: &str) -> &crds::spec::Sink {
+    /// A sink of the manifest.
+    #[must_use]
+    pub fn sink(&self, name: &str) -> &crds::spec::Sink {
         self.checked.manifest.spec.sinks.iter().find(|sink| sink.name == name).unwrap()
     }
 
     /// The way to the database whose secret is in `secrets`.
+    #[must_use]
     pub fn connector(&self, sink: &str, secrets: &Path) -> Connector {
         let sink = self.sink(sink);
         let targets = Reader::new(&self.checked.plan, sink).unwrap().targets;
@@ -101,11 +123,14 @@ impl Results {
     }
 
     /// How many there are.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "there are always some")]
     pub fn len(&self) -> usize {
         self.documents.len()
     }
 
     /// The SQLite tables' rows, each as its columns' texts.
+    #[must_use]
     pub fn expected(&self) -> Vec<BTreeMap<String, String>> {
         let mut store = TableStore::open(None, &self.checked.plan).unwrap();
         let records = self.keys.iter().zip(&self.documents).enumerate();
@@ -123,6 +148,7 @@ impl Results {
 }
 
 /// Columns as texts; lists without spaces, null as nothing.
+#[must_use]
 pub fn texts(row: &Json) -> BTreeMap<String, String> {
     let text = |value: &Json| match value {
         Json::Null => String::new(),

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::NoTls;
 
-use super::{
-    rows::{Results, connect, prove},
+use tests::{
+    changes::{Results, connect, prove},
     servers::Server,
 };
 
@@ -25,7 +25,7 @@ fn rows(port: u16) -> Vec<BTreeMap<String, String>> {
                'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), 'category', category, 'revenue', revenue::text, 'orders', orders, \
                'top', replace(top::text, ', ', ','), 'final', final, 'version', _version)::text from shop.sales";
     let mut rows: Vec<_> =
-        ask(port, sql).iter().map(|row| super::rows::texts(&serde_json::from_str(row).unwrap())).collect();
+        ask(port, sql).iter().map(|row| tests::changes::texts(&serde_json::from_str(row).unwrap())).collect();
     rows.sort();
     rows
 }

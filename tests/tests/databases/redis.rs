@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    rows::{Results, connect, prove},
+use tests::{
+    changes::{Results, connect, prove},
     servers::Server,
 };
 
