@@ -42,14 +42,23 @@ impl Topology {
         self.owners.get(usize::from(vbucket)) == Some(&node)
     }
 
+    /// A server lists its ports in the clear in any case, and the official crate tells nodes apart by them.
+    fn services(&self, ports: Ports) -> Value {
+        let mut services = json!({"kv": ports.key_value, "mgmt": ports.management});
+        if self.is_secured {
+            services["kvSSL"] = ports.key_value.into();
+            services["mgmtSSL"] = ports.management.into();
+        }
+        services
+    }
+
     /// The configuration that clients are told by this node; of a bucket with where its vbuckets are.
     pub(super) fn config(&self, node: usize, bucket: Option<(&str, &str)>) -> Vec<u8> {
-        let (kv, mgmt) = if self.is_secured { ("kvSSL", "mgmtSSL") } else { ("kv", "mgmt") };
-        let services = |(at, ports): (usize, &Ports)| json!({"services": {kv: ports.key_value, mgmt: ports.management}, "hostname": "127.0.0.1", "thisNode": at == node});
+        let node_of = |(at, ports): (usize, &Ports)| json!({"services": self.services(*ports), "hostname": "127.0.0.1", "thisNode": at == node});
         let mut config = json!({
             "rev": self.revision,
             "revEpoch": 1,
-            "nodesExt": self.nodes.iter().enumerate().map(services).collect::<Vec<Value>>(),
+            "nodesExt": self.nodes.iter().enumerate().map(node_of).collect::<Vec<Value>>(),
             "clusterCapabilitiesVer": [1, 0],
             "clusterCapabilities": {},
             "clusterName": "double",
