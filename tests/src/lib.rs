@@ -25,4 +25,5 @@ pub mod chart;
 pub mod changes;
 pub mod couchbase;
 pub mod kafka;
+pub mod sales;
 pub mod servers;
