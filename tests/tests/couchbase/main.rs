@@ -9,7 +9,7 @@ mod secured;
 mod speed;
 mod witness;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, io::Write as _};
 
 use tests::changes::{Results, connect, prove};
 use worker::sink::{couchbase::Step, database::Connector};
@@ -23,8 +23,13 @@ use self::{
 fn check(name: &str, check: impl Fn(&Witness)) {
     let witnesses = witnesses();
     let names: Vec<&str> = witnesses.iter().map(|witness| witness.name).collect();
-    println!("{name}: witnesses are {}", names.join(", "));
+    say(&format!("{name}: witnesses are {}", names.join(", ")));
     witnesses.iter().for_each(check);
+}
+
+/// Says something to who runs the tests, past the test harness, which keeps what passing tests print to itself.
+fn say(line: &str) {
+    std::io::stderr().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// What `setup` would make, or has made, in this order.
@@ -88,6 +93,29 @@ fn a_wrong_password_is_told_at_once() {
         assert!(told.contains("refuses the username and password of the secret"), "{}: {told}", witness.name);
         assert!(!told.contains("not the password"), "{told}");
         assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    });
+}
+
+#[test]
+fn an_id_that_is_too_long_leaves_the_whole_key_in_its_document() {
+    check("a long key", |witness| {
+        let results = witness.results();
+        let group = "ü: 100 % ".repeat(100);
+        let row = serde_json::json!({
+            "table": "sales", "window_start": "2026-01-01T00:00:00Z", "window_end": "2026-01-01T00:01:00Z", "epoch": 1,
+            "final": false, "group": {"category": group}, "values": {"revenue": 1, "orders": 1, "top": []},
+        });
+        let change = results.reader("couchbase").row(1, row.to_string().as_bytes()).unwrap().unwrap();
+        let worker::sink::row::Key::Row { id, .. } = &change.key else { panic!("{change:?}") };
+        assert!(id.len() <= 240 && id.contains("::~"), "{id}");
+        runtime().block_on(async {
+            let mut database = connect(&results, "couchbase", witness.secrets.path()).await;
+            database.write(std::slice::from_ref(&change)).await.unwrap();
+        });
+        let document = reading::document(witness, id);
+        let key = format!("sales::2026-01-01T00:00:00Z::{}", group.replace('%', "%25").replace(':', "%3A"));
+        assert_eq!(document["_key"], key.as_str(), "{}", witness.name);
+        assert_eq!(document["category"], group.as_str());
     });
 }
 

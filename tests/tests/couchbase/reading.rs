@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use couchbase::{authenticator::PasswordAuthenticator, cluster::Cluster, options::cluster_options::ClusterOptions};
+use couchbase::{
+    authenticator::PasswordAuthenticator, cluster::Cluster, collection::Collection,
+    options::cluster_options::ClusterOptions,
+};
 use serde_json::Value;
 use tests::changes::{Results, texts};
 use tokio::{runtime::Runtime, time::timeout};
@@ -18,25 +21,40 @@ pub fn runtime() -> Runtime {
 
 /// What is there of the rows, without those that were deleted.
 pub fn documents(results: &Results, witness: &Witness) -> Vec<BTreeMap<String, String>> {
-    let authenticator = PasswordAuthenticator::new(&witness.user, &witness.password);
-    let mut rows = runtime().block_on(async {
-        let connecting = Cluster::connect(&witness.url, ClusterOptions::new(authenticator.into()));
-        let cluster = timeout(PATIENCE, connecting).await.unwrap().unwrap();
-        let collection = cluster.bucket("shop").scope(&witness.scope).collection("sales");
-        let mut rows = Vec::new();
+    let mut rows = Vec::new();
+    runtime().block_on(async {
+        let (_cluster, collection) = open(witness).await;
         for id in ids(results) {
-            let found = timeout(PATIENCE, collection.get(&id, None)).await.unwrap().unwrap();
-            let mut document: Value = found.content_as().unwrap();
+            let mut document = read(&collection, &id).await;
             assert_eq!(document["_key"], id.as_str());
             if document["deleted"] != Value::Bool(true) {
                 document["version"] = document["_version"].take();
                 rows.push(texts(&document));
             }
         }
-        rows
     });
     rows.sort();
     rows
+}
+
+/// One document.
+pub fn document(witness: &Witness, id: &str) -> Value {
+    runtime().block_on(async {
+        let (_cluster, collection) = open(witness).await;
+        read(&collection, id).await
+    })
+}
+
+async fn open(witness: &Witness) -> (Cluster, Collection) {
+    let authenticator = PasswordAuthenticator::new(&witness.user, &witness.password);
+    let connecting = Cluster::connect(&witness.url, ClusterOptions::new(authenticator.into()));
+    let cluster = timeout(PATIENCE, connecting).await.unwrap().unwrap();
+    let collection = cluster.bucket("shop").scope(&witness.scope).collection("sales");
+    (cluster, collection)
+}
+
+async fn read(collection: &Collection, id: &str) -> Value {
+    timeout(PATIENCE, collection.get(id, None)).await.unwrap().unwrap().content_as().unwrap()
 }
 
 /// The same from inside a double.

@@ -8,7 +8,7 @@ use tests::{
 };
 use worker::sink::row::{Change, Key, Version};
 
-use super::{reading::runtime, witness::Witness};
+use super::{reading::runtime, say, witness::Witness};
 
 /// Documents, and how often each is written.
 const DOCUMENTS: usize = 20_000;
@@ -34,7 +34,8 @@ fn the_sink_writes_thousands_of_documents_a_second() {
         });
         let seconds = begun.elapsed().as_secs_f64();
         let what = if turn == 0 { "new" } else { "changed" };
-        println!("{DOCUMENTS} {what} documents in {seconds:.2} s: {:.0} documents/s", DOCUMENTS as f64 / seconds);
+        let rate = DOCUMENTS as f64 / seconds;
+        say(&format!("{DOCUMENTS} {what} documents in {seconds:.2} s: {rate:.0} documents/s"));
     }
     let there = witness.held();
     assert_eq!(there.len(), DOCUMENTS);

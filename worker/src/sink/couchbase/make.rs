@@ -96,9 +96,17 @@ pub(super) async fn apply(cluster: &Cluster, bucket: &str, step: &Step) -> anyho
         }
     };
     match made {
-        Err(Trouble::Refused(error)) if *error.kind() == fine => Ok(()),
-        made => made.with_context(|| format!("failed to make the {step}")),
+        Err(Trouble::Refused(error)) if *error.kind() == fine => {}
+        made => made.with_context(|| format!("failed to make the {step}"))?,
     }
+    // A new bucket takes no scopes until its nodes know it.
+    if matches!(step, Step::Bucket(_)) { wait_for(cluster, bucket).await } else { Ok(()) }
+}
+
+/// Waits until all nodes serve the bucket.
+pub(super) async fn wait_for(cluster: &Cluster, bucket: &str) -> anyhow::Result<()> {
+    let ready = call(cluster.bucket(bucket).wait_until_ready(None)).await;
+    ready.with_context(|| format!("the bucket {bucket} does not get ready"))
 }
 
 /// The server takes no less than 100 MiB.

@@ -133,9 +133,7 @@ impl Connector {
         for step in &steps {
             make::apply(cluster, &self.spec.bucket.name, step).await?;
         }
-        let bucket = cluster.bucket(&self.spec.bucket.name);
-        let ready = call(bucket.wait_until_ready(None)).await;
-        ready.with_context(|| format!("the bucket {} does not get ready", self.spec.bucket.name))?;
+        make::wait_for(cluster, &self.spec.bucket.name).await?;
         Ok(steps)
     }
 
