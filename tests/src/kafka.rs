@@ -34,7 +34,8 @@ pub struct Broker {
     /// Where clients find it.
     pub address: String,
     _data: tempfile::TempDir,
-    _process: Running,
+    /// The broker itself, to stop it for a while.
+    pub process: Running,
 }
 
 impl Broker {
@@ -52,7 +53,7 @@ impl Broker {
         command.arg(data.path()).arg(address.port().to_string()).arg(controller.port().to_string());
         let mut process = Running::start(command)?;
         process.wait_for(START_TIME_MAX, || TcpStream::connect(address).ok())?;
-        Ok(Self { address: address.to_string(), _data: data, _process: process })
+        Ok(Self { address: address.to_string(), _data: data, process })
     }
 }
 
@@ -75,6 +76,19 @@ pub fn raw_records(checked: &Checked) -> Result<Input> {
         }
     }
     Ok(input)
+}
+
+/// Everything that is committed in a topic of a pipeline, partition by partition.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_topic(checked: &Checked, topic: &str, partitions: u32) -> Result<Vec<FeedRecord>> {
+    let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
+    let mut records = Vec::new();
+    for partition in 0..partitions {
+        records.append(&mut read_partition(&cluster, topic, partition)?);
+    }
+    Ok(records)
 }
 
 fn read_partition(cluster: &Cluster, topic: &str, partition: u32) -> Result<Vec<FeedRecord>> {

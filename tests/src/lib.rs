@@ -27,3 +27,4 @@ pub mod couchbase;
 pub mod kafka;
 pub mod sales;
 pub mod servers;
+pub mod roles;

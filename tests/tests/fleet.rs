@@ -8,7 +8,6 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    process::Command,
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -16,9 +15,10 @@ use std::{
 use engine::decimal::Decimal;
 use serde_json::Value;
 use tests::{
-    binary::{Running, clickstream, free_address, root, run},
+    binary::{free_address, root, run},
     kafka::{Broker, raw_records},
     reference::{cell::Cell, reference},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, role},
 };
 use worker::{
     kafka::{client::Cluster, facts::Facts, names::Names},
@@ -29,55 +29,8 @@ use worker::{
 const EVENTS: u64 = 150_000;
 const RATE: u64 = 15_000;
 
-/// How long anything may take before the test gives up.
-const PATIENCE: Duration = Duration::from_secs(90);
-
 /// From a kill to the moment when every partition is processed again. The promise.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
-
-const SIGTERM: i32 = 15;
-const SIGCONT: i32 = 18;
-const SIGSTOP: i32 = 19;
-
-/// A role of the fleet that runs.
-struct Role {
-    running: Running,
-    health: String,
-}
-
-impl Role {
-    fn start(name: &str, manifest: &Path, more: &[&str]) -> Self {
-        let health = free_address().unwrap();
-        let mut command = role(name, manifest, more);
-        command.args(["--health-listen", &health]);
-        Self { running: Running::start(command).unwrap(), health }
-    }
-
-    fn wait_until_ready(&mut self) {
-        let address = format!("http://{}/readyz", self.health);
-        self.running.wait_for(PATIENCE, || ureq::get(&address).call().ok()).unwrap();
-    }
-
-    /// A counter of its metrics.
-    fn counter(&self, name: &str) -> u64 {
-        let text = ureq::get(format!("http://{}/metrics", self.health)).call().unwrap();
-        let text = text.into_body().read_to_string().unwrap();
-        let line = text.lines().find(|line| line.split(' ').next() == Some(name));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
-    }
-
-    fn end_in_order(self) {
-        self.running.signal(SIGTERM).unwrap();
-        let ended = self.running.wait(PATIENCE).unwrap();
-        assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
-    }
-}
-
-fn role(name: &str, manifest: &Path, more: &[&str]) -> Command {
-    let mut command = clickstream().unwrap();
-    command.env("RUST_LOG", "info").arg(name).arg("--manifest").arg(manifest).args(more);
-    command
-}
 
 /// The example, with events at a rate and towards this broker.
 fn write_manifest(directory: &Path, broker: &Broker) -> PathBuf {
@@ -153,24 +106,24 @@ impl Fleet {
         let directory = tempfile::tempdir().unwrap();
         let manifest = write_manifest(directory.path(), &broker);
         let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
-        let set_up = |more: &[&str]| run(role("setup", &manifest, more), PATIENCE).unwrap();
+        let set_up = |more: &[&str]| run(role("setup", &manifest, more).unwrap(), PATIENCE).unwrap();
         assert!(set_up(&[]).status.success());
         assert!(set_up(&["--dry-run"]).stdout.contains("as they should be"));
         let page = free_address().unwrap();
-        let serve = Role::start("serve", &manifest, &["--listen", &page]);
+        let serve = Role::start("serve", &manifest, &["--listen", &page]).unwrap();
         Self { checked, manifest, page, serve, ingest: None, _directory: directory, _broker: broker, _turn: turn }
     }
 
     fn processor(&self) -> Role {
-        let mut role = Role::start("process", &self.manifest, &["--threads", "1"]);
-        role.wait_until_ready();
+        let mut role = Role::start("process", &self.manifest, &["--threads", "1"]).unwrap();
+        role.wait_until_ready().unwrap();
         role
     }
 
     /// Starts the events, and waits until some of them were processed.
     fn flow(&mut self) {
-        self.serve.wait_until_ready();
-        self.ingest = Some(Role::start("ingest", &self.manifest, &["--name", "checkout", "--until-done"]));
+        self.serve.wait_until_ready().unwrap();
+        self.ingest = Some(Role::start("ingest", &self.manifest, &["--name", "checkout", "--until-done"]).unwrap());
         let some = || positions(&self.checked).values().map(|(position, _)| position).sum::<u64>() > EVENTS / 10;
         self.serve.running.wait_for(PATIENCE, || some().then_some(())).unwrap();
     }
@@ -215,16 +168,12 @@ fn a_processor_that_is_killed_costs_nothing_but_time() {
     let successor = fleet.processor();
     fleet.prove();
 
-    [successor, other].into_iter().for_each(Role::end_in_order);
+    [successor, other].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
     // Everything was committed and checkpointed: whoever comes next replays nothing.
     let mut next = fleet.processor();
-    let deadline = Instant::now() + PATIENCE;
-    while next.counter("clickstream_process_recoveries_total") < 9 {
-        assert!(Instant::now() < deadline && !next.running.has_ended().unwrap(), "the tasks were not recovered");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    assert_eq!(next.counter("clickstream_process_replayed_records_total"), 0);
-    [next, fleet.serve].into_iter().for_each(Role::end_in_order);
+    next.wait_for_figure("clickstream_process_recoveries_total", |tasks| tasks >= 9.0).unwrap();
+    assert_eq!(next.figure("clickstream_process_replayed_records_total").unwrap(), Some(0.0));
+    [next, fleet.serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }
 
 #[test]
@@ -238,7 +187,7 @@ fn a_sleeper_that_wakes_up_late_changes_nothing() {
     // It believes that it still owns partitions that others process by now.
     sleeper.running.signal(SIGCONT).unwrap();
     let third = fleet.processor();
-    other.end_in_order();
+    other.end_in_order().unwrap();
     fleet.prove();
-    [sleeper, third, fleet.serve].into_iter().for_each(Role::end_in_order);
+    [sleeper, third, fleet.serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }

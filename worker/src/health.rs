@@ -2,9 +2,10 @@
 //!
 //! A process that answers is alive; whether it is ready it decides itself, by facts, at each question.
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle};
+pub mod downstream;
 
-use anyhow::Context;
+use std::{net::SocketAddr, sync::Arc};
+
 use axum::{
     Json, Router,
     extract::State,
@@ -14,9 +15,11 @@ use axum::{
 };
 use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
-use tokio::sync::oneshot;
 
-use crate::serve::connections;
+use crate::serve::{
+    background::{self, Background},
+    connections,
+};
 
 /// Whether a role is ready, or why it is not.
 pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
@@ -25,8 +28,7 @@ pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub struct HealthServer {
     /// Where it listens.
     pub address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    server: Background,
 }
 
 #[derive(Clone)]
@@ -41,40 +43,21 @@ impl HealthServer {
     /// # Errors
     /// Where the port is taken.
     pub fn start(listen: SocketAddr, ready: Ready, metrics: Registry) -> anyhow::Result<Self> {
-        let listener = std::net::TcpListener::bind(listen).with_context(|| {
-            format!("failed to listen on {listen}; if the port is taken, choose another with --health-listen")
-        })?;
-        listener.set_nonblocking(true).context("failed to set up the listener")?;
-        let address = listener.local_addr().context("the listener has no address")?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.context("failed to start the health server")?;
-        let (stop, stopped) = oneshot::channel();
+        let listener = background::bind(listen, "--health-listen")?;
         let router = Router::new()
             .route("/healthz", get(|| async { Json(json!({"status": "alive"})) }))
             .route("/readyz", get(readiness))
             .route("/metrics", get(scrape))
             .with_state(Shared { ready, metrics });
-        let body = move || {
-            let served = runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                let until = async {
-                    // Told to stop, or the one who could tell is gone.
-                    drop(stopped.await);
-                };
-                connections::accept(listener, router, until, || {}).await
-            });
-            if let Err(error) = served {
-                tracing::error!(%error, "the health server stopped");
-            }
-        };
-        let thread = std::thread::Builder::new().name("health".into()).spawn(body).context("no thread for health")?;
-        Ok(Self { address, stop, thread })
+        let server = Background::start("health", 1, listener, move |listener, stopped| {
+            connections::accept(listener, router, stopped, || {})
+        })?;
+        Ok(Self { address: server.address, server })
     }
 
     /// Ends it.
     pub fn stop(self) {
-        let _server_may_be_gone = self.stop.send(());
-        drop(self.thread.join());
+        self.server.stop();
     }
 }
 

@@ -26,6 +26,7 @@
 //! (`crds`), Kubernetes (`operator`). The fleet's drivers, over Kafka, stand in `kafka`.
 
 #![deny(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::print_stdout, clippy::print_stderr))]
 
 pub mod clock;
 pub mod health;

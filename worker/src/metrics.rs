@@ -4,6 +4,8 @@
 //! all bounded. Never text of events, never ids. Counters are filled where things happen; what can be read off the log and the
 //! tables is read when somebody asks ([`crate::run`]).
 
+pub mod ledger;
+
 use std::{
     collections::BTreeMap,
     sync::{Mutex, PoisonError},

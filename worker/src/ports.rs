@@ -1,6 +1,6 @@
 //! Borders that have more than one implementation, and the guarantees that whoever stands behind them owes.
 
-use std::{ops::Range, time::Duration};
+use std::{collections::BTreeMap, ops::Range, time::Duration};
 
 use engine::batch::RawBatch;
 
@@ -67,6 +67,36 @@ pub trait IngestLog: Send {
 
     /// The number of partitions of a raw topic; 0 if there is none of that name.
     fn partitions(&self, topic: &str) -> u32;
+
+    /// Where replicas of the ingester divide its work among them: which part is ours.
+    fn shares(&mut self) -> Option<&mut dyn Shares> {
+        None
+    }
+}
+
+/// How replicas of an ingester divide its work: by shares, of which there are [`crate::ingest::limits::SHARES`]. The progress
+/// of each is one under the name that [`share_name`] gives.
+///
+/// Guarantees: of all replicas that believe a share theirs, one can commit for it, and it has seen the progress that every
+/// commit before said; the others get [`LogError::Fenced`] for their commits, and the share is no longer theirs.
+pub trait Shares {
+    /// The shares that are ours, where that has changed since the last call.
+    ///
+    /// # Errors
+    /// [`LogError::Closed`] when the pipeline stops; else when the log cannot be read.
+    fn ours(&mut self) -> Result<Option<Vec<u32>>, LogError>;
+
+    /// The newest progress of every share that has one, as far as it was heard of.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn heard(&mut self) -> Result<&BTreeMap<u32, Vec<u8>>, LogError>;
+}
+
+/// The name under which the progress of a share is kept.
+#[must_use]
+pub fn share_name(ingester: &str, share: u32) -> String {
+    format!("{ingester}/{share}")
 }
 
 /// A topic of the log, found by name once.

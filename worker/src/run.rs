@@ -41,8 +41,9 @@ use crate::{
     driver::{Driver, DriverOptions, Layout, Shared},
     ingest::{self, IngestOptions, Ingesters},
     log::{Fsync, Inlet, SharedLog, Syncer},
-    metrics::Metrics,
+    metrics::{Metrics, ledger::Ledger},
     secrets::Secrets,
+    serve::background,
     store::TableStore,
     tell,
 };
@@ -177,7 +178,7 @@ impl Pipeline {
         let store = TableStore::open(Some(&data_dir.path.join("tables.db")), &plan)?;
         let changes = store.changes();
         let reader = Arc::new(crate::store::Reader::open(store.path())?);
-        let listener = server::bind(options.listen)?;
+        let listener = background::bind(options.listen, "--listen")?;
         let syncer = Syncer::start(&log).context("failed to start the log's sync thread")?;
         let checkpoints = CheckpointStore::new(Arc::clone(&log), data_dir.fingerprint, data_dir.generation);
         let metrics = Arc::new(Metrics::default());
@@ -221,7 +222,8 @@ impl Pipeline {
             tell::line(&format!("ingester {ingester}: http://{address}"));
         }
         let live = server::RunningPipeline::new(Arc::clone(&shared), Arc::clone(&reader))?;
-        metrics.register(Observed::new(Arc::clone(&shared), Arc::clone(&reader), Arc::clone(&live.latest)));
+        metrics.register(Observed::new(Arc::clone(&shared), Arc::clone(&live.latest)));
+        metrics.register(Ledger::new(Arc::clone(&reader)));
         let server =
             server::Server::start(listener, &plan, spec, Arc::clone(&reader), changes, live, ingesters.router())?;
         data_dir.publish(server.address)?;

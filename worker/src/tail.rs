@@ -6,7 +6,11 @@
 use std::{sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use engine::{batch::RawBatch, plan::Plan, time::rfc3339};
+use engine::{
+    batch::RawBatch,
+    plan::Plan,
+    time::{Millis, rfc3339},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -95,24 +99,49 @@ impl TopicEvent {
     }
 }
 
-/// Every topic of a plan: what people call it, what the log calls it, what it holds.
-fn names(plan: &Plan) -> Vec<(String, String, TopicKind)> {
+/// A topic: what people call it, what the log calls it, what it holds.
+pub(crate) type Named = (String, String, TopicKind);
+
+/// Every topic of a plan. `topic_of` tells what the log calls those that are not raw; accepted events by their stream.
+pub(crate) fn names_in(plan: &Plan, topic_of: impl Fn(TopicKind, &str) -> String) -> Vec<Named> {
     let raw = plan.topics.iter().map(|topic| (topic.name.clone(), topic.name.clone(), TopicKind::Raw));
     let kept = plan.streams.iter().filter(|stream| stream.silver);
-    let accepted = kept.map(|stream| (stream.name.clone(), silver(&stream.name), TopicKind::Accepted));
-    let own = [
-        ("dead-letters", DEAD_LETTERS, TopicKind::DeadLetters),
-        ("repaired", REPAIRED, TopicKind::Repaired),
-        ("results", RESULTS, TopicKind::Results),
-    ];
-    let own = own.map(|(name, topic, kind)| (name.to_owned(), topic.to_owned(), kind));
-    let mut all: Vec<(String, String, TopicKind)> = Vec::new();
+    let accepted =
+        kept.map(|stream| (stream.name.clone(), topic_of(TopicKind::Accepted, &stream.name), TopicKind::Accepted));
+    let own =
+        [("dead-letters", TopicKind::DeadLetters), ("repaired", TopicKind::Repaired), ("results", TopicKind::Results)];
+    let own = own.map(|(name, kind)| (name.to_owned(), topic_of(kind, ""), kind));
+    let mut all: Vec<Named> = Vec::new();
     for (name, topic, kind) in raw.chain(accepted).chain(own) {
         // A raw topic may have the name of a stream: the log's own name tells them apart.
         let is_taken = all.iter().any(|(other, ..)| *other == name);
         all.push((if is_taken { topic.clone() } else { name }, topic, kind));
     }
     all
+}
+
+/// The topic that people, or the log, call `name`.
+///
+/// # Errors
+/// [`TailError::Unknown`].
+pub(crate) fn find(names: Vec<Named>, name: &str) -> Result<Named, TailError> {
+    match names.iter().find(|(known, topic, _)| known == name || topic == name) {
+        Some(found) => Ok(found.clone()),
+        None => {
+            let there = names.into_iter().map(|(name, ..)| name).collect();
+            Err(TailError::Unknown { name: name.into(), there })
+        }
+    }
+}
+
+fn names(plan: &Plan) -> Vec<Named> {
+    names_in(plan, |kind, stream| match kind {
+        TopicKind::Raw => unreachable!("bug: raw topics keep their names"),
+        TopicKind::Accepted => silver(stream),
+        TopicKind::DeadLetters => DEAD_LETTERS.into(),
+        TopicKind::Repaired => REPAIRED.into(),
+        TopicKind::Results => RESULTS.into(),
+    })
 }
 
 /// The topics of a pipeline, raw ones first.
@@ -131,8 +160,70 @@ pub fn topics(log: &SharedLog, plan: &Plan) -> Result<Vec<TopicInfo>, LogError> 
     names(plan).into_iter().map(info).collect()
 }
 
-/// Reads a topic from near its end on.
-pub struct Tail {
+/// Reads a topic from near its end on. Behind it: the embedded log, or Kafka.
+pub struct Tail(Box<dyn Follow>);
+
+/// Records of a topic as they come.
+pub trait Follow: Send {
+    /// Whether everything was read that is there.
+    fn is_at_end(&self) -> bool;
+
+    /// The next records, by arrival; waits for them for at most `patience`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    fn next(&mut self, patience: Duration) -> Result<Vec<TopicEvent>, LogError>;
+}
+
+impl Tail {
+    /// Follows the embedded log.
+    ///
+    /// # Errors
+    /// See [`TailError`].
+    pub fn new(log: SharedLog, plan: &Arc<Plan>, name: &str, last: u64) -> Result<Self, TailError> {
+        Ok(Self::of(EmbeddedTail::new(log, plan, name, last)?))
+    }
+
+    /// Follows something else.
+    #[must_use]
+    pub fn of(follow: impl Follow + 'static) -> Self {
+        Self(Box::new(follow))
+    }
+
+    /// Whether everything was read that is there.
+    #[must_use]
+    pub fn is_at_end(&self) -> bool {
+        self.0.is_at_end()
+    }
+
+    /// The next records, by arrival; waits for them for at most `patience`.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn next(&mut self, patience: Duration) -> Result<Vec<TopicEvent>, LogError> {
+        let mut events = self.0.next(patience)?;
+        events.sort_by(|left, right| {
+            (&left.arrival, left.partition, left.offset).cmp(&(&right.arrival, right.partition, right.offset))
+        });
+        Ok(events)
+    }
+}
+
+/// A record as people see it.
+pub(crate) fn event(name: &str, partition: u32, offset: u64, arrival: Millis, payload: &[u8]) -> TopicEvent {
+    let shown = &payload[..payload.len().min(limits::TAIL_EVENT_BYTES)];
+    TopicEvent {
+        topic: name.to_owned(),
+        partition,
+        offset,
+        arrival: rfc3339(arrival),
+        text: String::from_utf8_lossy(shown).into_owned(),
+        base64: std::str::from_utf8(shown).is_err().then(|| BASE64_STANDARD.encode(shown)),
+        truncated: shown.len() < payload.len(),
+    }
+}
+
+struct EmbeddedTail {
     log: SharedLog,
     name: String,
     kind: TopicKind,
@@ -141,50 +232,17 @@ pub struct Tail {
     next: Vec<u64>,
 }
 
-impl Tail {
+impl EmbeddedTail {
     /// Begins before the newest `last` records of each partition of the topic that people call `name`.
-    ///
-    /// # Errors
-    /// See [`TailError`].
-    pub fn new(log: SharedLog, plan: &Arc<Plan>, name: &str, last: u64) -> Result<Self, TailError> {
-        let names = names(plan);
-        let Some((_, topic, kind)) = names.iter().find(|(known, topic, _)| known == name || topic == name) else {
-            let there = names.into_iter().map(|(name, ..)| name).collect();
-            return Err(TailError::Unknown { name: name.into(), there });
-        };
-        let topic = log.topic(topic)?;
+    fn new(log: SharedLog, plan: &Arc<Plan>, name: &str, last: u64) -> Result<Self, TailError> {
+        let (_, topic, kind) = find(names(plan), name)?;
+        let topic = log.topic(&topic)?;
         let begin = |partition| {
             let at = topic.partition(partition);
             log.durable_end(at).saturating_sub(last).max(log.offsets(at).start)
         };
         let next = (0..topic.partitions).map(begin).collect();
-        Ok(Self { name: name.into(), kind: *kind, topic, next, log })
-    }
-
-    /// Whether everything was read that is there.
-    #[must_use]
-    pub fn is_at_end(&self) -> bool {
-        let behind = |(partition, next): (usize, &u64)| *next < self.log.durable_end(self.at(partition));
-        !self.next.iter().enumerate().any(behind)
-    }
-
-    /// The next records, by arrival; waits for them for at most `patience`.
-    ///
-    /// # Errors
-    /// When the log cannot be read.
-    pub fn next(&mut self, patience: Duration) -> Result<Vec<TopicEvent>, LogError> {
-        let seen = self.log.changes();
-        if self.is_at_end() && !patience.is_zero() {
-            self.log.wait(seen, patience);
-        }
-        let mut events = Vec::new();
-        for partition in 0..self.next.len() {
-            self.read(partition, &mut events)?;
-        }
-        events.sort_by(|left, right| {
-            (&left.arrival, left.partition, left.offset).cmp(&(&right.arrival, right.partition, right.offset))
-        });
-        Ok(events)
+        Ok(Self { name: name.into(), kind, topic, next, log })
     }
 
     fn at(&self, partition: usize) -> crate::ports::TopicPartition {
@@ -198,16 +256,7 @@ impl Tail {
         self.log.read(at, self.next[partition]..end, limits::TAIL_READ_BYTES, &mut batch)?;
         for record in &batch.records {
             let payload = self.payload(batch.payload(record));
-            let shown = &payload[..payload.len().min(limits::TAIL_EVENT_BYTES)];
-            events.push(TopicEvent {
-                topic: self.name.clone(),
-                partition: at.partition,
-                offset: record.offset,
-                arrival: rfc3339(record.arrival),
-                text: String::from_utf8_lossy(shown).into_owned(),
-                base64: std::str::from_utf8(shown).is_err().then(|| BASE64_STANDARD.encode(shown)),
-                truncated: shown.len() < payload.len(),
-            });
+            events.push(event(&self.name, at.partition, record.offset, record.arrival, payload));
             self.next[partition] = record.offset + 1;
         }
         Ok(())
@@ -221,5 +270,24 @@ impl Tail {
             TopicKind::Repaired => behind_stream(record),
             TopicKind::Results => read_result(record).map_or(record, |(_, document)| document),
         }
+    }
+}
+
+impl Follow for EmbeddedTail {
+    fn is_at_end(&self) -> bool {
+        let behind = |(partition, next): (usize, &u64)| *next < self.log.durable_end(self.at(partition));
+        !self.next.iter().enumerate().any(behind)
+    }
+
+    fn next(&mut self, patience: Duration) -> Result<Vec<TopicEvent>, LogError> {
+        let seen = self.log.changes();
+        if self.is_at_end() && !patience.is_zero() {
+            self.log.wait(seen, patience);
+        }
+        let mut events = Vec::new();
+        for partition in 0..self.next.len() {
+            self.read(partition, &mut events)?;
+        }
+        Ok(events)
     }
 }

@@ -114,6 +114,15 @@ pub struct Dataset {
     pub shift_times_to_now: bool,
 }
 
+impl Dataset {
+    /// Whether replicas may divide the rows among them: neither a clock that all of them would have to share nor the end of
+    /// a pass matters.
+    #[must_use]
+    pub fn has_shares(&self) -> bool {
+        !self.repeat && !self.shift_times_to_now && self.pace != Some(Pace::EventTime)
+    }
+}
+
 /// How the files of a dataset are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@ mod secrets;
 mod services;
 pub mod setup;
 
-use crds::spec::PipelineSpec;
+use crds::spec::{Dataset, PipelineSpec};
 use serde_json::{Value, json};
 
 use crate::{accepted::Accepted, observed::Kind};
@@ -114,8 +114,9 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
     let replicas = |count: u32| if spec.suspend { 0 } else { count };
     let mut parts = Vec::new();
     for ingester in &spec.ingest {
-        // Only collectors write side by side; of other sources one pod writes and fences whoever came before.
-        let count = if ingester.http.is_some() { ingester.replicas } else { ingester.replicas.min(1) };
+        // Collectors write side by side, datasets by shares; of other sources one pod writes and fences whoever came before.
+        let is_shared = ingester.http.is_some() || ingester.dataset.as_ref().is_some_and(Dataset::has_shares);
+        let count = if is_shared { ingester.replicas } else { ingester.replicas.min(1) };
         parts.push(Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: replicas(count) });
     }
     if !spec.tables.is_empty() || !spec.streams.is_empty() {

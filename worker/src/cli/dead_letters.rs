@@ -2,11 +2,7 @@
 
 mod show;
 
-use std::{
-    fs,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{fs, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
@@ -23,6 +19,7 @@ use crate::{
     },
     run::Unowned,
     store::Reader,
+    tell,
 };
 
 /// Arguments of `dead-letters`.
@@ -171,7 +168,8 @@ fn replay(args: Replay) -> anyhow::Result<ExitCode> {
             let report = open(&unowned)?.replay(&request, &marks).map_err(told)?;
             unowned.log.sync()?;
             if !dry_run && report.repaired > 0 {
-                eprintln!("the next `clickstream run --data-dir {}` counts them", unowned.path.display());
+                let directory = unowned.path.display();
+                tell::line(&format!("the next `clickstream run --data-dir {directory}` counts them"));
             }
             report
         }
@@ -199,11 +197,7 @@ fn told(error: DeadLetterError) -> anyhow::Error {
     }
 }
 
-/// Writes to stdout; that the reader has seen enough (`| head`) is no error.
 fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    tell::out(text)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -2,30 +2,37 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    net::{IpAddr, Ipv4Addr},
     process::ExitCode,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
 use anyhow::bail;
-use crds::{Checked, spec::Ingester};
+use crds::{
+    Checked,
+    spec::{Dataset, Ingester},
+};
 use crossbeam_channel::RecvTimeoutError;
 use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::{
-    Mistake, manifest,
-    run::{LogFormat, signals, start_logging},
+    Mistake,
+    role::{Role, RoleArgs},
 };
 use crate::{
-    health::{HealthServer, Ready},
+    health::{HealthServer, Ready, downstream::Downstream},
     ingest::{self, IngestOptions, IngestProgress, Ingesters},
-    kafka::{client::Cluster, inlet::KafkaInlet, names::Names},
+    kafka::{
+        client::Cluster,
+        inlet::{KafkaInlet, Wire},
+        names::Names,
+        shares::KafkaShares,
+        watch::Watch,
+    },
+    ports::{IngestLog, LogError},
     secrets::Secrets,
+    tell,
 };
 
 /// Arguments of `ingest`.
@@ -33,25 +40,15 @@ use crate::{
 pub struct Args {
     /// The ingester.
     #[arg(long)]
-    pub name: String,
-    /// The manifest.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
-    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
-    pub sets: Vec<String>,
+    name: String,
+    #[command(flatten)]
+    role: RoleArgs,
     /// Tells replicas of one collector apart; a pod's name does.
     #[arg(long, env = "HOSTNAME", default_value = "0")]
-    pub instance: String,
-    /// Address of health and metrics.
-    #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR")]
-    pub health_listen: SocketAddr,
+    instance: String,
     /// End once the source is read, instead of staying ready.
     #[arg(long)]
-    pub until_done: bool,
-    /// How the program's own log is written.
-    #[arg(long, value_enum, default_value = "text")]
-    pub log: LogFormat,
+    until_done: bool,
 }
 
 /// How often the ingester is looked at.
@@ -62,19 +59,17 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// A [`Mistake`] where the manifest has no such ingester or a secret is missing; else what the world says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    start_logging(args.log);
-    let signals = signals()?;
-    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let Role { signals, checked, secrets, cluster } = args.role.begin()?;
     let ingester = find(&checked, &args.name)?;
-    let secrets = Secrets::from_environment();
-    let cluster = Cluster::of(&checked.manifest.spec, &secrets)?;
     let progress = Arc::new(Mutex::new(None));
     let counted = metrics(&args.name)?;
-    let health = HealthServer::start(args.health_listen, readiness(&progress), counted.registry.clone())?;
-    let stop = Arc::new(AtomicBool::new(false));
     let names = Names::new(&checked.manifest.name);
-    let inlet = KafkaInlet::connect(&cluster, &names, &writer(&names, ingester, &args.instance), Arc::clone(&stop));
-    let ingesters = start(&checked, &args, ingester, &secrets, inlet?)?;
+    let watch = Watch::start(&cluster, names.progress())?;
+    let wire = Wire::default();
+    let ready = readiness(&progress, watch.downstream(), Arc::clone(&wire.downstream));
+    let health = HealthServer::start(args.role.health_listen, ready, counted.registry.clone())?;
+    let log = log(&cluster, &names, ingester, &args.instance, &wire)?;
+    let ingesters = start(&checked, &args, ingester, &secrets, log)?;
     let mut told = false;
     let ended = loop {
         let now = ingesters.progress();
@@ -88,23 +83,32 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             break Err(error);
         }
         if ingesters.done() {
+            if !std::mem::replace(&mut told, true) {
+                // Its last commit may have come after it was looked at.
+                tell::line(&completion(&args, &ingesters.progress()[0]));
+            }
             if args.until_done {
                 break Ok(());
             }
-            if !std::mem::replace(&mut told, true) {
-                eprintln!("ingester {}: complete, {} events; it stays ready", args.name, now[0].read);
-            }
         }
     };
-    stop.store(true, Ordering::Release);
+    wire.stop.store(true, Ordering::Release);
     ingesters.stop();
     let errors = ingesters.join();
     health.stop();
+    watch.stop();
     match (errors.into_iter().next(), ended) {
         (Some((_, error)), _) => Err(anyhow::Error::new(error).context(format!("ingester {} failed", args.name))),
         (None, Err(error)) => bail!("ingester {} failed: {error}", args.name),
         (None, Ok(())) => Ok(ExitCode::SUCCESS),
     }
+}
+
+fn completion(args: &Args, end: &IngestProgress) -> String {
+    let stays = if args.until_done { "" } else { "; it stays ready" };
+    let all = end.total.unwrap_or(end.read);
+    let here = if all == end.read { String::new() } else { format!(", {} of them by this replica", end.read) };
+    format!("ingester {}: complete, {all} events{here}{stays}", args.name)
 }
 
 fn find<'a>(checked: &'a Checked, name: &str) -> Result<&'a Ingester, Mistake> {
@@ -115,10 +119,21 @@ fn find<'a>(checked: &'a Checked, name: &str) -> Result<&'a Ingester, Mistake> {
     })
 }
 
-/// Replicas of a collector write side by side; of every other source one writes at a time, and a second takes over.
-fn writer(names: &Names, ingester: &Ingester, instance: &str) -> String {
+/// Replicas of a collector write side by side, those of a dataset by shares; of every other source one writes at a time, and
+/// a second takes over.
+fn log(
+    cluster: &Cluster,
+    names: &Names,
+    ingester: &Ingester,
+    instance: &str,
+    wire: &Wire,
+) -> Result<Box<dyn IngestLog>, LogError> {
+    if ingester.dataset.as_ref().is_some_and(Dataset::has_shares) {
+        return Ok(Box::new(KafkaShares::join(cluster, names, &ingester.name, wire.clone())?));
+    }
     let id = names.ingest_transaction(&ingester.name);
-    if ingester.http.is_some() { format!("{id}.{instance}") } else { id }
+    let id = if ingester.http.is_some() { format!("{id}.{instance}") } else { id };
+    Ok(Box::new(KafkaInlet::connect(cluster, names, &id, wire.clone())?))
 }
 
 fn start(
@@ -126,38 +141,52 @@ fn start(
     args: &Args,
     ingester: &Ingester,
     secrets: &Secrets,
-    inlet: KafkaInlet,
+    log: Box<dyn IngestLog>,
 ) -> anyhow::Result<Ingesters> {
     let mut tokens = BTreeMap::new();
     if let Some(secret) = ingester.http.as_ref().and_then(|http| http.tokens_secret.as_ref()) {
         tokens.insert(ingester.name.clone(), secrets.values(secret)?);
     }
     let options = IngestOptions {
-        directory: manifest::directory(&args.manifest),
+        directory: args.role.directory(),
         tokens,
         host: Some(IpAddr::from(Ipv4Addr::UNSPECIFIED)),
         only: Some(ingester.name.clone()),
         ..IngestOptions::default()
     };
-    let inlet = Mutex::new(Some(inlet));
-    let take = || inlet.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let started = ingest::spawn(checked, &options, || Box::new(take().expect("one ingester asks for one log")));
+    let log = Mutex::new(Some(log));
+    let take = || log.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let started = ingest::spawn(checked, &options, || take().expect("one ingester asks for one log"));
     let ingesters = started.map_err(|error| match error.is_mistake() {
         true => anyhow::Error::new(Mistake(error.to_string())),
         false => error.into(),
     })?;
-    ingesters.addresses().iter().for_each(|(name, address)| eprintln!("ingester {name}: http://{address}"));
+    for (name, address) in ingesters.addresses() {
+        tell::line(&format!("ingester {name}: http://{address}"));
+    }
     Ok(ingesters)
 }
 
-/// Ready once it runs; one that is complete stays ready.
-fn readiness(progress: &Arc<Mutex<Option<IngestProgress>>>) -> Ready {
+/// Ready once it runs, as long as Kafka answers and takes what is written; one that is complete stays ready.
+fn readiness(
+    progress: &Arc<Mutex<Option<IngestProgress>>>,
+    brokers: Arc<Downstream>,
+    written: Arc<Downstream>,
+) -> Ready {
     let progress = Arc::clone(progress);
-    Arc::new(move || match &*progress.lock().unwrap_or_else(PoisonError::into_inner) {
+    Arc::new(move || {
+        brokers.ready()?;
+        written.ready()?;
+        state(&progress)
+    })
+}
+
+fn state(progress: &Mutex<Option<IngestProgress>>) -> Result<(), String> {
+    match &*progress.lock().unwrap_or_else(PoisonError::into_inner) {
         None => Err("not connected to Kafka yet".into()),
         Some(IngestProgress { error: Some(error), .. }) => Err(error.clone()),
         Some(_) => Ok(()),
-    })
+    }
 }
 
 /// What Prometheus sees of an ingester.

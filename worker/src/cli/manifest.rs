@@ -9,6 +9,7 @@ use anyhow::Context;
 use crds::{Checked, Problem};
 
 use super::Mistake;
+use crate::tell;
 
 /// Reads `file`, applies `sets` (`path=value` each) and checks the whole. Warnings go to the standard error.
 ///
@@ -17,7 +18,7 @@ use super::Mistake;
 pub fn load(file: &Path, sets: &[String]) -> anyhow::Result<Checked> {
     let text = fs::read_to_string(file).with_context(|| format!("failed to read the manifest {}", file.display()))?;
     let checked = crds::check(&text, &overrides(sets)?).map_err(|problems| mistake(file, &problems))?;
-    checked.warnings.iter().for_each(|warning| eprintln!("warning: {}:{warning}", file.display()));
+    checked.warnings.iter().for_each(|warning| tell::line(&format!("warning: {}:{warning}", file.display())));
     Ok(checked)
 }
 

@@ -3,6 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::manifest;
+use crate::tell;
 
 /// Arguments of `clickstream plan`.
 #[derive(Debug, clap::Args)]
@@ -20,6 +21,6 @@ pub struct Args {
 /// Where the manifest cannot be read or is wrong.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = manifest::load(&args.file, &args.set)?;
-    print!("{}", crds::describe(&checked));
+    tell::out(crds::describe(&checked).as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }

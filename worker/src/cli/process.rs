@@ -1,6 +1,6 @@
 //! `clickstream process`: one processor of a fleet.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crds::spec::PipelineSpec;
@@ -8,12 +8,12 @@ use crossbeam_channel::RecvTimeoutError;
 use engine::{hashing::keyed_hash, map::MapContext};
 
 use super::{
-    Mistake, manifest,
-    run::{LogFormat, signals, start_logging},
+    Mistake,
+    role::{Role, RoleArgs},
 };
 use crate::{
     clock,
-    health::HealthServer,
+    health::{HealthServer, Ready},
     kafka::{
         admin::{Admin, Step, decide},
         checkpoints::Checkpoints,
@@ -22,9 +22,11 @@ use crate::{
         owner,
         process::{ProcessOptions, Processor},
         topics::wishes,
+        watch::Watch,
     },
     run,
     secrets::Secrets,
+    tell,
 };
 
 /// How often the threads are looked at.
@@ -33,24 +35,14 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Arguments of `clickstream process`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The manifest.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
-    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
-    pub sets: Vec<String>,
-    /// Address of `/healthz`, `/readyz` and `/metrics`.
-    #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR")]
-    pub health_listen: SocketAddr,
+    #[command(flatten)]
+    role: RoleArgs,
     /// Processing threads; what the manifest says, or as many as there are processors.
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     /// Where lookup files lie; the manifest's directory by default.
     #[arg(long, value_name = "DIR")]
     pub files: Option<PathBuf>,
-    /// How the program's own log is written.
-    #[arg(long, value_enum, default_value = "text")]
-    pub log: LogFormat,
 }
 
 /// Processes until it is told to stop.
@@ -58,22 +50,20 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`] where the user has to change something; else what failed in the world.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    start_logging(args.log);
-    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let Role { signals, checked, secrets, cluster } = args.role.begin()?;
     let spec = &checked.manifest.spec;
-    let secrets = Secrets::from_environment();
-    let cluster = Cluster::of(spec, &secrets)?;
     let names = Names::new(&checked.manifest.name);
     refuse_object_store(spec)?;
     let checkpoint_partitions = check_topics(&cluster, &checked)?;
     let fingerprint = run::fingerprint(&checked.plan);
     owner::claim(&cluster, &names, fingerprint)?;
     let plan = Arc::new(checked.plan.clone());
-    let directory = args.files.clone().unwrap_or_else(|| manifest::directory(&args.manifest));
+    let directory = args.files.clone().unwrap_or_else(|| args.role.directory());
     let lookups = run::lookups::load(&plan, spec, &directory)?;
     let context = Arc::new(MapContext { lookups, hash_key: hash_key(spec, &secrets)? });
     let generation = clock::now().unsigned_abs();
     let threads = args.threads.or(spec.process.threads.map(|threads| threads as usize));
+    let watch = Watch::start(&cluster, names.progress())?;
     let processor = Processor::start(ProcessOptions {
         checkpoints: Checkpoints::new(&cluster, &names, checkpoint_partitions, fingerprint, generation),
         checkpoint_every: run::checkpoint_every(spec),
@@ -84,14 +74,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         context,
     })?;
     let shared = Arc::clone(&processor.shared);
-    let ready = Arc::clone(&shared);
-    let health =
-        HealthServer::start(args.health_listen, Arc::new(move || ready.ready()), shared.metrics.registry.clone())?;
-    eprintln!("health: http://{}", health.address);
-    let signals = signals()?;
+    let (ready, brokers) = (Arc::clone(&shared), watch.downstream());
+    let ready: Ready = Arc::new(move || brokers.ready().and_then(|()| ready.ready()));
+    let health = HealthServer::start(args.role.health_listen, ready, shared.metrics.registry.clone())?;
+    tell::line(&format!("health: http://{}", health.address));
     while matches!(signals.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout)) && !processor.has_failed() {}
     let ended = processor.stop();
     health.stop();
+    watch.stop();
     ended?;
     Ok(ExitCode::SUCCESS)
 }

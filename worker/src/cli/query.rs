@@ -3,15 +3,12 @@
 pub(super) mod render;
 mod source;
 
-use std::{
-    io::{self, Write},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::ValueEnum;
 
 use self::source::{Question, Source};
+use crate::tell;
 
 /// Arguments of `query`.
 #[derive(clap::Args, Debug)]
@@ -75,7 +72,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         (None, None) => Question::Tables,
     };
     if args.format == Format::Csv {
-        return print(&source.csv(&question)?);
+        tell::out(&source.csv(&question)?)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let answer = source.lines(&question)?;
     let text = match args.format {
@@ -83,18 +81,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Format::Jsonl => answer.lines,
         Format::Table | Format::Csv => render::table(&answer.lines).into_bytes(),
     };
-    let printed = print(&text)?;
+    tell::out(&text)?;
     if answer.more {
-        eprintln!("there are more rows than these {}; --limit 0 shows all", args.limit);
+        tell::line(&format!("there are more rows than these {}; --limit 0 shows all", args.limit));
     }
-    Ok(printed)
-}
-
-/// Writes to stdout; that the reader has seen enough (`| head`) is no error.
-fn print(text: &[u8]) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::SUCCESS),
-    }
+    Ok(ExitCode::SUCCESS)
 }

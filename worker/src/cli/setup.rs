@@ -14,6 +14,7 @@ use crate::{
         topics::{TopicWish, wishes},
     },
     secrets::Secrets,
+    tell,
 };
 
 /// How long brokers may take to see what was made, and how often they are asked.
@@ -48,7 +49,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (refused, steps): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
     for step in &steps {
-        println!("{}{step}", if args.dry_run { "would " } else { "" });
+        tell::result(&format!("{}{step}", if args.dry_run { "would " } else { "" }))?;
         if !args.dry_run {
             admin.apply(step)?;
         }
@@ -63,10 +64,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         );
     }
     if steps.is_empty() {
-        println!("all {} topics are as they should be", names.len());
+        tell::result(&format!("all {} topics are as they should be", names.len()))?;
     }
     #[cfg(feature = "couchbase")]
-    databases(&checked, args.dry_run);
+    databases(&checked, args.dry_run)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,23 +86,30 @@ fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyho
 ///
 /// A store that is not there holds up nobody else: it is told, and its sink makes what is missing once it connects.
 #[cfg(feature = "couchbase")]
-fn databases(checked: &crds::Checked, dry_run: bool) {
+fn databases(checked: &crds::Checked, dry_run: bool) -> std::io::Result<()> {
     for sink in &checked.manifest.spec.sinks {
         let Some(couchbase) = &sink.couchbase else { continue };
         let verb = if dry_run { "would make" } else { "made" };
         match set_up(checked, sink, couchbase, dry_run) {
-            Ok(steps) if steps.is_empty() => println!("sink {}: the bucket is as it should be", sink.name),
-            Ok(steps) => steps.iter().for_each(|step| println!("sink {}: {verb} {step}", sink.name)),
+            Ok(steps) if steps.is_empty() => {
+                tell::result(&format!("sink {}: the bucket is as it should be", sink.name))?;
+            }
+            Ok(steps) => {
+                steps.iter().try_for_each(|step| tell::result(&format!("sink {}: {verb} {step}", sink.name)))?;
+            }
             Err(error) if dry_run => {
                 let (bucket, scope, tables) = (&couchbase.bucket.name, &couchbase.scope, sink.tables.join(", "));
-                eprintln!("warning: sink {}: not looked at: {error:#}", sink.name);
-                println!("sink {}: would make sure of bucket {bucket}, scope {scope}, collections {tables}", sink.name);
+                tell::line(&format!("warning: sink {}: not looked at: {error:#}", sink.name));
+                let would = format!("would make sure of bucket {bucket}, scope {scope}, collections {tables}");
+                tell::result(&format!("sink {}: {would}", sink.name))?;
             }
             Err(error) => {
-                eprintln!("warning: sink {}: not set up: {error:#}; the sink does it once it connects", sink.name);
+                let later = "the sink does it once it connects";
+                tell::line(&format!("warning: sink {}: not set up: {error:#}; {later}", sink.name));
             }
         }
     }
+    Ok(())
 }
 
 /// What was missing, and is made unless this is only a look.

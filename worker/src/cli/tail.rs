@@ -22,6 +22,7 @@ use super::{
 use crate::{
     run::Unowned,
     tail::{Tail, TailError, TopicEvent, TopicInfo, TopicKind, topics},
+    tell,
 };
 
 /// Batches of events that wait for the terminal; behind them the server waits.
@@ -78,7 +79,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let mut painter = Painter::new(style, wants_color, &chosen);
             let printed = print(&mut painter, &from_directory(&unowned, &chosen, args.last)?);
             if args.follow {
-                eprintln!("no process runs on {}: nothing more will come", unowned.path.display());
+                tell::line(&format!("no process runs on {}: nothing more will come", unowned.path.display()));
             }
             printed
         }

@@ -1,7 +1,7 @@
 //! `clickstream test FILE…`: the cases of manifests, and what must hold of them under every disturbance.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -13,6 +13,7 @@ use super::{Mistake, manifest};
 use crate::{
     cases::{Bench, CaseResult},
     run::lookups,
+    tell,
 };
 
 /// The ending of a file of cases: `shop.tests.yaml` lies beside `shop.yaml`.
@@ -42,22 +43,24 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (mut passed, mut failed) = (0, 0);
     for file in manifests(&args.files) {
-        println!("{}", file.display());
+        tell::result(&file.display().to_string())?;
         let (checked, cases) = load(&file, &args.set)?;
         let lookups = lookups::load(&checked.plan, &checked.manifest.spec, &manifest::directory(&file))?;
         let bench = Bench::new(&checked, lookups);
         let wanted = |case: &&TestCase| args.only.as_ref().is_none_or(|only| case.name.contains(only));
         let chosen: Vec<&TestCase> = cases.iter().filter(wanted).collect();
         if chosen.is_empty() {
-            println!("  no cases: write some under spec.tests, or into a file beside it that ends with {BESIDE}");
+            let told =
+                format!("  no cases: write some under spec.tests, or into a file beside it that ends with {BESIDE}");
+            tell::result(&told)?;
         }
         for case in chosen {
             let result = bench.run(&checked.manifest.spec, case);
-            tell(&result, args.verbose);
+            show(&result, args.verbose)?;
             *if result.passed() { &mut passed } else { &mut failed } += 1;
         }
     }
-    println!("{passed} passed, {failed} failed");
+    tell::result(&format!("{passed} passed, {failed} failed"))?;
     Ok(ExitCode::from(u8::from(failed > 0)))
 }
 
@@ -101,17 +104,18 @@ fn beside(file: &Path) -> PathBuf {
     file.with_file_name(format!("{stem}{BESIDE}"))
 }
 
-fn tell(result: &CaseResult, verbose: bool) {
-    println!("  {} {}", if result.passed() { "ok  " } else { "FAIL" }, result.name);
+fn show(result: &CaseResult, verbose: bool) -> io::Result<()> {
+    tell::result(&format!("  {} {}", if result.passed() { "ok  " } else { "FAIL" }, result.name))?;
     for failure in &result.failures {
-        failure.lines().for_each(|line| println!("         {line}"));
+        failure.lines().try_for_each(|line| tell::result(&format!("         {line}")))?;
     }
     if verbose {
         for (variant, tries) in &result.varied {
-            println!("         the same {variant} ({tries} runs)");
+            tell::result(&format!("         the same {variant} ({tries} runs)"))?;
         }
         for (variant, why) in &result.spared {
-            println!("         not tried {variant}: {why}");
+            tell::result(&format!("         not tried {variant}: {why}"))?;
         }
     }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use crds::Checked;
 
 use super::manifest;
+use crate::tell;
 
 /// Arguments of `clickstream validate`.
 #[derive(Debug, clap::Args)]
@@ -30,19 +31,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let bytes = match fs::read(file) {
             Ok(bytes) => bytes,
             Err(error) => {
-                eprintln!("{name}: failed to read the manifest: {error}");
+                tell::line(&format!("{name}: failed to read the manifest: {error}"));
                 code = code.max(1);
                 continue;
             }
         };
         match crds::check(&String::from_utf8_lossy(&bytes), &overrides) {
             Ok(checked) => {
-                checked.warnings.iter().for_each(|warning| eprintln!("warning: {name}:{warning}"));
-                println!("{name}: valid: {}", summary(&checked));
+                checked.warnings.iter().for_each(|warning| tell::line(&format!("warning: {name}:{warning}")));
+                tell::result(&format!("{name}: valid: {}", summary(&checked)))?;
             }
             Err(problems) => {
-                problems.iter().for_each(|problem| eprintln!("{name}:{problem}"));
-                eprintln!("{name}: {}", counted(problems.len(), "problem"));
+                problems.iter().for_each(|problem| tell::line(&format!("{name}:{problem}")));
+                tell::line(&format!("{name}: {}", counted(problems.len(), "problem")));
                 code = 2;
             }
         }

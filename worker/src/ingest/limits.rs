@@ -16,6 +16,19 @@ pub const ROW_BYTES_MAX: usize = 16 << 20;
 /// Bytes read from a file at a time: large enough for the disk, small enough for the cache.
 pub const READ_BYTES: usize = 2 << 20;
 
+/// Shares that replicas of a dataset ingester divide among them: more than there are replicas, so that each has about as
+/// much as another. Each costs its owner a producer: some threads and buffers. Fixed, because progress is kept by share.
+pub const SHARES: u32 = 16;
+
+/// Rows of a block, which belongs to one share as a whole. A commit each: some milliseconds for 2,048 rows.
+pub const SHARE_BLOCK_ROWS: u64 = 2_048;
+
+/// Blocks that a replica may be ahead of the slowest share: what is written out of order at most, 65,536 rows.
+pub const SHARE_BLOCKS_AHEAD: u64 = 32;
+
+/// How often a replica that is ahead, or has written everything that is its own, looks at the others.
+pub const SHARE_LOOK_EVERY: Duration = Duration::from_millis(50);
+
 /// The longest an ingester with a pace sleeps before it looks at the clock again.
 pub const PACE_STEP: Duration = Duration::from_millis(50);
 

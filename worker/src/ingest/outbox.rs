@@ -1,5 +1,7 @@
 //! From an ingester to the log: topics, partitions, commits.
 
+use std::collections::BTreeMap;
+
 use engine::codec::Corrupt;
 
 use crate::{
@@ -7,7 +9,7 @@ use crate::{
         IngestError, json,
         routes::{Routes, Targets},
     },
-    ports::{IngestLog, IngestRecord, partition_of},
+    ports::{IngestLog, IngestRecord, partition_of, share_name},
 };
 
 /// A topic and how its records are keyed.
@@ -110,5 +112,47 @@ impl Outbox {
     /// As the log says.
     pub fn commit(&mut self, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), IngestError> {
         Ok(self.log.commit(&self.ingester, records, progress)?)
+    }
+
+    /// Whether replicas divide the work among them.
+    pub fn is_shared(&mut self) -> bool {
+        self.log.shares().is_some()
+    }
+
+    /// The shares that are ours, where that has changed; none ever, where nothing is divided.
+    ///
+    /// # Errors
+    /// As the log says.
+    pub fn ours(&mut self) -> Result<Option<Vec<u32>>, IngestError> {
+        Ok(self.log.shares().map_or(Ok(None), |shares| shares.ours())?)
+    }
+
+    /// The newest progress of every share, as far as it was heard of.
+    ///
+    /// # Errors
+    /// As the log says.
+    pub fn heard(&mut self) -> Result<BTreeMap<u32, Vec<u8>>, IngestError> {
+        Ok(self.log.shares().map_or(Ok(BTreeMap::new()), |shares| shares.heard().cloned())?)
+    }
+
+    /// The progress of a share that is ours.
+    ///
+    /// # Errors
+    /// As the log says.
+    pub fn share_progress(&self, share: u32) -> Result<Option<Vec<u8>>, IngestError> {
+        Ok(self.log.progress(&share_name(&self.ingester, share))?)
+    }
+
+    /// Commits `records` together with the progress of their share.
+    ///
+    /// # Errors
+    /// As the log says; [`crate::ports::LogError::Fenced`] where the share is no longer ours.
+    pub fn commit_share(
+        &mut self,
+        share: u32,
+        records: &[IngestRecord<'_>],
+        progress: &[u8],
+    ) -> Result<(), IngestError> {
+        Ok(self.log.commit(&share_name(&self.ingester, share), records, progress)?)
     }
 }

@@ -6,7 +6,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::Message,
+    message::{BorrowedHeaders, Headers as _, Message},
 };
 
 use super::client::{Cluster, REQUEST_TIME_MAX, failed};
@@ -32,6 +32,8 @@ pub struct FeedRecord {
     pub key: Vec<u8>,
     /// Its value; `None` is a tombstone.
     pub value: Option<Vec<u8>>,
+    /// Its headers, as far as they are text.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Reads one partition, by itself: there is no group to share it with.
@@ -97,6 +99,7 @@ impl Feed {
                         time: message.timestamp().to_millis().unwrap_or_default(),
                         key: message.key().unwrap_or_default().to_vec(),
                         value: message.payload().map(<[u8]>::to_vec),
+                        headers: message.headers().map(headers).unwrap_or_default(),
                     });
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => {
@@ -127,4 +130,9 @@ impl Feed {
             }
         }
     }
+}
+
+fn headers(headers: &BorrowedHeaders) -> Vec<(String, String)> {
+    let text = |value: Option<&[u8]>| String::from_utf8_lossy(value.unwrap_or_default()).into_owned();
+    headers.iter().map(|header| (header.key.to_owned(), text(header.value))).collect()
 }

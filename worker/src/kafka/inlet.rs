@@ -24,8 +24,12 @@ use rdkafka::{
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     names::Names,
+    produce::{enqueue, is_fenced},
 };
-use crate::ports::{IngestLog, IngestRecord, LogError};
+use crate::{
+    health::downstream::Downstream,
+    ports::{IngestLog, IngestRecord, LogError},
+};
 
 /// First and longest pause before a transaction is sent again.
 const RETRY: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::from_secs(3);
@@ -33,8 +37,14 @@ const RETRY: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::f
 /// How long a call that belongs to a transaction may take before it counts as failed and is made again.
 const CALL_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// What ends waiting in an inlet.
-pub type Stop = Arc<AtomicBool>;
+/// What an inlet and its owner share.
+#[derive(Clone, Debug, Default)]
+pub struct Wire {
+    /// Set by the owner: ends waiting.
+    pub stop: Arc<AtomicBool>,
+    /// Written by the inlet: how Kafka takes what is written.
+    pub downstream: Arc<Downstream>,
+}
 
 /// What an ingester writes to in a fleet.
 pub struct KafkaInlet {
@@ -43,7 +53,7 @@ pub struct KafkaInlet {
     progress: BTreeMap<String, Vec<u8>>,
     partitions: BTreeMap<String, u32>,
     place: String,
-    stop: Stop,
+    wire: Wire,
 }
 
 /// What is to be done about an error within a transaction.
@@ -64,7 +74,7 @@ impl KafkaInlet {
     ///
     /// # Errors
     /// [`LogError::Closed`] when told to stop before a broker answered; else what librdkafka refuses.
-    pub fn connect(cluster: &Cluster, names: &Names, id: &str, stop: Stop) -> Result<Self, LogError> {
+    pub fn connect(cluster: &Cluster, names: &Names, id: &str, wire: Wire) -> Result<Self, LogError> {
         let mut config = cluster.transactional(id);
         // Larger batches than those of tasks: a commit carries some megabytes.
         config.set("batch.size", "1000000").set("queue.buffering.max.kbytes", "65536");
@@ -76,20 +86,12 @@ impl KafkaInlet {
             progress: BTreeMap::new(),
             partitions: BTreeMap::new(),
             place: cluster.bootstrap.clone(),
-            stop,
+            wire,
         };
         inlet.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))?;
         inlet.progress = inlet.read_progress(cluster)?;
-        inlet.partitions = inlet.count_partitions()?;
+        inlet.partitions = count_partitions(&inlet.producer, &inlet.place)?;
         Ok(inlet)
-    }
-
-    fn count_partitions(&self) -> Result<BTreeMap<String, u32>, LogError> {
-        let metadata = self.producer.client().fetch_metadata(None, REQUEST_TIME_MAX);
-        let metadata = metadata.map_err(|error| failed("describe topics of", &self.place, error))?;
-        let count =
-            |topic: &rdkafka::metadata::MetadataTopic| (topic.name().to_owned(), topic.partitions().len() as u32);
-        Ok(metadata.topics().iter().map(count).collect())
     }
 
     /// The newest progress of every ingester: the topic is compacted and small.
@@ -118,7 +120,7 @@ impl KafkaInlet {
                 Some(Err(error)) => tracing::warn!(%error, "reading progress"),
                 None => {}
             }
-            if self.stop.load(Ordering::Acquire) {
+            if self.wire.stop.load(Ordering::Acquire) {
                 return Err(LogError::Closed);
             }
             if Instant::now() >= deadline {
@@ -146,9 +148,10 @@ impl KafkaInlet {
 
     /// Pauses after an error, longer each time.
     fn rest(&self, error: &KafkaError, pause: &mut Duration) -> Result<(), LogError> {
-        if self.stop.load(Ordering::Acquire) {
+        if self.wire.stop.load(Ordering::Acquire) {
             return Err(LogError::Closed);
         }
+        self.wire.downstream.failed(format!("Kafka at {} does not take what is written: {error}", self.place));
         tracing::warn!(%error, place = self.place, "Kafka does not take what is written; trying again");
         thread::park_timeout(*pause);
         *pause = (*pause * 2).min(RETRY.end);
@@ -160,45 +163,36 @@ impl KafkaInlet {
         self.producer.begin_transaction()?;
         for record in records {
             let message = BaseRecord::<(), [u8]>::to(record.topic).partition(record.partition as i32);
-            self.enqueue(message.payload(record.payload))?;
+            enqueue(&self.producer, message.payload(record.payload))?;
         }
         let mark = BaseRecord::to(&self.progress_topic).partition(0).key(ingester).payload(progress);
-        self.enqueue(mark)?;
+        enqueue(&self.producer, mark)?;
         loop {
             match self.producer.commit_transaction(CALL_TIME_MAX) {
                 // Whether it happened is not known yet; the same call finds out.
-                Err(error) if remedy(&error) == Remedy::Again && !self.stop.load(Ordering::Acquire) => {
+                Err(error) if remedy(&error) == Remedy::Again && !self.wire.stop.load(Ordering::Acquire) => {
                     tracing::warn!(%error, "a commit takes long");
                 }
                 ended => return ended,
             }
         }
     }
+}
 
-    fn enqueue<K: rdkafka::message::ToBytes + ?Sized>(
-        &self,
-        mut record: BaseRecord<'_, K, [u8]>,
-    ) -> Result<(), KafkaError> {
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    self.producer.poll(Duration::from_millis(10));
-                    record = back;
-                }
-                Err((error, _)) => return Err(error),
-            }
-        }
-    }
+/// Topics that there are, with their partitions.
+///
+/// # Errors
+/// Where no broker answers.
+pub fn count_partitions(producer: &BaseProducer, place: &str) -> Result<BTreeMap<String, u32>, LogError> {
+    let metadata = producer.client().fetch_metadata(None, REQUEST_TIME_MAX);
+    let metadata = metadata.map_err(|error| failed("describe topics of", place, error))?;
+    let count = |topic: &rdkafka::metadata::MetadataTopic| (topic.name().to_owned(), topic.partitions().len() as u32);
+    Ok(metadata.topics().iter().map(count).collect())
 }
 
 fn remedy(error: &KafkaError) -> Remedy {
-    let fenced = matches!(
-        error.rdkafka_error_code(),
-        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced | RDKafkaErrorCode::InvalidProducerEpoch)
-    );
     match error {
-        _ if fenced => Remedy::Leave,
+        _ if is_fenced(error) => Remedy::Leave,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
         KafkaError::Transaction(error) if error.is_retriable() => Remedy::Again,
         KafkaError::Transaction(error) if error.is_fatal() => Remedy::Fail,
@@ -229,6 +223,7 @@ impl IngestLog for KafkaInlet {
                 }
             }
         }
+        self.wire.downstream.succeeded();
         self.progress.insert(ingester.to_owned(), progress.to_vec());
         Ok(())
     }

@@ -19,7 +19,9 @@ pub mod names;
 pub mod topics;
 pub mod admin;
 
+pub mod watch;
 pub mod inlet;
+pub mod shares;
 
 pub mod batches;
 pub mod compacted;
@@ -29,7 +31,8 @@ pub mod process;
 
 pub mod facts;
 pub mod feed;
+pub mod tailing;
 pub mod serving;
 
-mod sink_files;
+mod produce;
 pub mod sinking;

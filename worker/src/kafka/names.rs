@@ -68,6 +68,12 @@ impl Names {
         self.shared("progress")
     }
 
+    /// No records: its partitions are shares, which a group gives out to replicas of a dataset ingester.
+    #[must_use]
+    pub fn shares(&self) -> String {
+        self.of("shares")
+    }
+
     /// Accepted events of a stream.
     #[must_use]
     pub fn silver(&self, stream: &str) -> String {
@@ -84,6 +90,12 @@ impl Names {
     #[must_use]
     pub fn sink_group(&self, sink: &str) -> String {
         self.shared(&format!("sink.{sink}"))
+    }
+
+    /// The consumer group of an ingester's replicas.
+    #[must_use]
+    pub fn ingest_group(&self, ingester: &str) -> String {
+        self.of(&format!("ingest.{ingester}"))
     }
 
     /// The transactional id of a thread of a processor.

@@ -15,7 +15,6 @@ use anyhow::Context;
 use crds::Checked;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use prometheus::{IntGauge, Registry};
-use tokio::sync::oneshot;
 
 use super::{
     client::{Cluster, failed},
@@ -29,10 +28,15 @@ use crate::{
         self, DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, ReplayReport, ReplayRequest,
     },
     health::HealthServer,
+    metrics::ledger::Ledger,
     ports::LogError,
-    serve::{self, Live, PipelineInfo, ServeState, State, Status},
+    serve::{
+        self, Live, PipelineInfo, ServeState, State, Status,
+        background::{self, Background},
+    },
     store::{Reader, ResultRecord, TableStore},
     tail::{Tail, TailError, TopicInfo},
+    tell,
 };
 
 /// How often the brokers are asked how far processing is.
@@ -111,6 +115,7 @@ pub fn run(
         })?,
     ];
     let live = FleetPipeline { board: Arc::clone(&board), cluster: cluster.clone(), names };
+    metrics.register(Box::new(Ledger::new(Arc::clone(&reader))))?;
     let state = ServeState {
         pipeline: PipelineInfo::new(plan, spec.serve.dashboard.refresh.to_std(), !spec.serve.dashboard.disabled),
         reader,
@@ -118,8 +123,10 @@ pub fn run(
         live: Arc::new(live),
         metrics,
     };
-    let http = Http::start(listen, state)?;
-    eprintln!("dashboard: http://{}", http.address);
+    let http = Background::start("http", 2, background::bind(listen, "--listen")?, |listener, stopped| {
+        serve::serve(listener, state, axum::Router::new(), stopped)
+    })?;
+    tell::line(&format!("dashboard: http://{}", http.address));
     while signals.recv_timeout(WAIT) == Err(RecvTimeoutError::Timeout) && !threads.iter().any(JoinHandle::is_finished) {
     }
     board.stop.store(true, Ordering::Release);
@@ -206,45 +213,6 @@ fn gather_facts(facts: &Facts, lag: &IntGauge, board: &Board) -> anyhow::Result<
         }
     }
     Ok(())
-}
-
-/// The HTTP server and its runtime.
-struct Http {
-    address: SocketAddr,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
-}
-
-impl Http {
-    fn start(listen: SocketAddr, state: ServeState) -> anyhow::Result<Self> {
-        let taken = || format!("failed to listen on {listen}; if the port is taken, choose another with --listen");
-        let listener = std::net::TcpListener::bind(listen).with_context(taken)?;
-        listener.set_nonblocking(true).context("failed to set up the listener")?;
-        let address = listener.local_addr().context("the listener has no address")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.context("failed to start the HTTP server")?;
-        let (stop, stopped) = oneshot::channel();
-        let body = move || {
-            let served = runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                let until = async {
-                    // Told to stop, or the one who could tell is gone.
-                    drop(stopped.await);
-                };
-                serve::serve(listener, state, axum::Router::new(), until).await
-            });
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP server stopped");
-            }
-        };
-        let thread = thread::Builder::new().name("http".into()).spawn(body).context("no thread for HTTP")?;
-        Ok(Self { address, stop, thread })
-    }
-
-    fn stop(self) {
-        let _server_may_be_gone = self.stop.send(());
-        drop(self.thread.join());
-    }
 }
 
 /// What requests may ask of a fleet.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crds::{Checked, spec};
 
 use super::{client::MESSAGE_BYTES_MAX, names::Names};
+use crate::ingest::limits::SHARES;
 
 /// Partitions of the checkpoints: a task that recovers reads one of them whole.
 const CHECKPOINT_PARTITIONS: u32 = 16;
@@ -57,7 +58,9 @@ pub fn wishes(checked: &Checked) -> Vec<TopicWish> {
     ];
     let silver = plan.streams.iter().filter(|stream| stream.silver);
     let silver = silver.map(|stream| own(names.silver(&stream.name), 1, &[("retention.ms", SILVER_MS)]));
-    raw.chain(internal).chain(silver).collect()
+    let is_shared = |ingester: &spec::Ingester| ingester.dataset.as_ref().is_some_and(spec::Dataset::has_shares);
+    let shares = spec.ingest.iter().any(is_shared).then(|| own(names.shares(), SHARES, &[]));
+    raw.chain(internal).chain(silver).chain(shares).collect()
 }
 
 fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {

@@ -1,8 +1,6 @@
 //! The console sink: changed rows as lines on the standard output.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    io::Write as _,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -12,15 +10,15 @@ use std::{
 };
 
 use anyhow::Context;
-use crds::spec::{ConsoleFormat, PipelineSpec};
+use crds::spec::PipelineSpec;
 use engine::batch::RawBatch;
-use serde_json::Value;
 
 use crate::{
     driver::Shared,
     limits,
     log::record::read_result,
     ports::{Commit, Log, Position},
+    sink::{cells::Wanted, console::Lines},
 };
 
 /// A console sink's thread.
@@ -36,12 +34,7 @@ pub(super) struct ConsoleSink {
 struct Printer {
     shared: Arc<Shared>,
     consumer: String,
-    tables: BTreeSet<String>,
-    every: Option<u64>,
-    format: ConsoleFormat,
-    /// The latest document of each row that was not printed yet.
-    waiting: BTreeMap<Vec<u8>, Vec<u8>>,
-    printed_at: u64,
+    lines: Lines,
 }
 
 impl ConsoleSink {
@@ -50,14 +43,11 @@ impl ConsoleSink {
         let sinks = spec.sinks.iter().filter_map(|sink| Some((sink, sink.console.as_ref()?)));
         sinks
             .map(|(sink, console)| {
+                let tables = Wanted::tables(&shared.schemas, &sink.tables, sink.filter.as_deref());
                 let printer = Printer {
                     shared: Arc::clone(shared),
                     consumer: format!("sink:{}", sink.name),
-                    tables: sink.tables.iter().cloned().collect(),
-                    every: console.every,
-                    format: console.format,
-                    waiting: BTreeMap::new(),
-                    printed_at: 0,
+                    lines: Lines::new(console.clone(), tables.map_err(anyhow::Error::msg)?),
                 };
                 let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
                 let (its_stop, its_next) = (Arc::clone(&stop), Arc::clone(&next));
@@ -99,15 +89,13 @@ impl Printer {
             shared.log.read(at, next..u64::MAX, limits::RESULTS_READ_BYTES, &mut batch)?;
             for record in &batch.records {
                 let (key, document) = read_result(batch.payload(record)).context("damaged results")?;
-                self.waiting.insert(key.to_vec(), document.to_vec());
+                self.lines.take_row(key, document)?;
                 next = record.offset + 1;
             }
             taken.store(next, Ordering::Relaxed);
             let processed = shared.processed.load(Ordering::Relaxed);
-            let due = self.every.is_none_or(|every| processed >= self.printed_at + every);
-            if due || (stopping && batch.records.is_empty()) {
-                self.print()?;
-                self.printed_at = processed;
+            if self.lines.is_due(processed) || (stopping && batch.records.is_empty()) {
+                self.lines.print(processed)?;
                 let position = Some(Position { consumer: &self.consumer, at, next });
                 if !batch.records.is_empty() {
                     shared.log.commit(&Commit { appends: &[], position, progress: None })?;
@@ -121,37 +109,4 @@ impl Printer {
             }
         }
     }
-
-    fn print(&mut self) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        for document in std::mem::take(&mut self.waiting).into_values() {
-            let row: Value = serde_json::from_slice(&document).context("damaged results")?;
-            if !self.tables.contains(row["table"].as_str().unwrap_or_default()) {
-                continue;
-            }
-            let line = match self.format {
-                ConsoleFormat::Json => String::from_utf8_lossy(&document).into_owned(),
-                ConsoleFormat::Table => line(&row),
-            };
-            writeln!(out, "{line}").context("failed to write to the standard output")?;
-        }
-        Ok(())
-    }
-}
-
-/// `table  window  group=…  value=…`.
-fn line(row: &Value) -> String {
-    let mut parts = vec![row["table"].as_str().unwrap_or_default().to_owned()];
-    parts.extend(row["window_start"].as_str().map(str::to_owned));
-    for columns in [&row["group"], &row["values"]] {
-        let pairs = columns.as_object().into_iter().flatten();
-        parts.extend(pairs.map(|(name, value)| match value {
-            Value::String(text) => format!("{name}={text}"),
-            value => format!("{name}={value}"),
-        }));
-    }
-    if row["deleted"] == Value::Bool(true) {
-        parts.push("(deleted)".into());
-    }
-    parts.join("  ")
 }

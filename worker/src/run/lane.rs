@@ -14,8 +14,8 @@ use crate::{
     sink::{
         cells::{Wanted, WantedTables, members},
         parquet::{ParquetFiles, Place},
+        select,
     },
-    store::Document,
 };
 
 /// A partition, its reader's position, and where it goes.
@@ -117,25 +117,16 @@ fn into_files(source: &mut Source, files: &mut ParquetFiles, partition: u32, bat
 /// Records by partition of the topic, placed by their key as every producer of ours does.
 fn into_topic(source: &mut Source, topic: Topic, batch: &RawBatch) -> anyhow::Result<BTreeMap<u32, Records>> {
     let mut records: BTreeMap<u32, Records> = BTreeMap::new();
-    let mut row = Vec::new();
     for record in &batch.records {
         let payload = batch.payload(record);
         let (key, json) = match source {
             Source::Events(wanted) => {
-                let event = read_silver(payload).context("damaged events")?;
-                if wanted.has_condition() {
-                    let pairs = members(event.json).context("damaged events")?;
-                    if !wanted.takes_event(&pairs, &mut row) {
-                        continue;
-                    }
-                }
+                let Some(event) = select::event(wanted, payload)? else { continue };
                 (event.key, event.json)
             }
             Source::Rows(tables) => {
                 let (key, document) = read_result(payload).context("damaged results")?;
-                let read: Document<'_> = serde_json::from_slice(document).context("damaged results")?;
-                let Some(wanted) = tables.get_mut(&*read.table) else { continue };
-                if !read.deleted && !wanted.takes_row(&read) {
+                if select::row(tables, document)?.is_none() {
                     continue;
                 }
                 (key, document)

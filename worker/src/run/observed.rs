@@ -1,4 +1,4 @@
-//! Figures that are read off the log, the tables and the ingesters when somebody asks for metrics.
+//! Figures that are read off the log and the ingesters when somebody asks for metrics.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,6 @@ use prometheus::{
     core::{Collector, Desc},
     proto::MetricFamily,
 };
-use serde_json::Value;
 
 use crate::{
     clock,
@@ -17,14 +16,7 @@ use crate::{
     metrics::{Figure, Stage},
     ports::{Log, PROCESS},
     serve::SinkStatus,
-    store::{Bounds, Format, Reader},
 };
-
-const STREAMS: &str = "select stream as name, sum(read) as read, sum(accepted) as accepted, sum(duplicate) as duplicate, \
-     sum(invalid) as invalid, sum(expired) as expired from _ledger_streams group by stream";
-
-const TABLES: &str = "select \"table\" as name, sum(accepted) as accepted, sum(filtered) as filtered, sum(late) as late, \
-     sum(counted) as counted from _ledger_tables group by \"table\"";
 
 /// What the run's loop tells, and metrics and status show.
 #[derive(Default)]
@@ -38,7 +30,6 @@ pub(super) struct Latest {
 /// Reads figures when it is asked.
 pub(super) struct Observed {
     shared: Arc<Shared>,
-    reader: Arc<Reader>,
     latest: Arc<Latest>,
     /// One request at a time fills the gauges and reads them out.
     gauges: Mutex<Gauges>,
@@ -48,49 +39,32 @@ struct Gauges {
     lag_records: IntGaugeVec,
     lag_seconds: GaugeVec,
     checkpoint_age: GaugeVec,
-    streams: IntGaugeVec,
-    tables: IntGaugeVec,
-    unaccounted: IntGaugeVec,
     ingest: IntGaugeVec,
     ingest_rate: GaugeVec,
     sink_lag: IntGaugeVec,
 }
 
 impl Gauges {
-    fn all(&self) -> [&dyn Collector; 9] {
-        [
-            &self.lag_records,
-            &self.lag_seconds,
-            &self.checkpoint_age,
-            &self.streams,
-            &self.tables,
-            &self.unaccounted,
-            &self.ingest,
-            &self.ingest_rate,
-            &self.sink_lag,
-        ]
+    fn all(&self) -> [&dyn Collector; 6] {
+        [&self.lag_records, &self.lag_seconds, &self.checkpoint_age, &self.ingest, &self.ingest_rate, &self.sink_lag]
     }
 }
 
 impl Observed {
-    pub(super) fn new(shared: Arc<Shared>, reader: Arc<Reader>, latest: Arc<Latest>) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, latest: Arc<Latest>) -> Self {
         let gauges = Gauges {
             lag_records: Figure::LagRecords.integers(),
             lag_seconds: Figure::LagSeconds.numbers(),
             checkpoint_age: Figure::CheckpointAge.numbers(),
-            streams: Figure::StreamEvents.integers(),
-            tables: Figure::TableEvents.integers(),
-            unaccounted: Figure::Unaccounted.integers(),
             ingest: Figure::IngestEvents.integers(),
             ingest_rate: Figure::IngestRate.numbers(),
             sink_lag: Figure::SinkLag.integers(),
         };
-        Self { shared, reader, latest, gauges: Mutex::new(gauges) }
+        Self { shared, latest, gauges: Mutex::new(gauges) }
     }
 
     fn fill(&self, gauges: &Gauges) {
         self.lag(gauges);
-        self.ledgers(gauges);
         for stage in Stage::ALL {
             let mine = |task: &String| Stage::of_task(task) == stage;
             let tasks: Vec<String> = self.shared.tasks().into_iter().filter(mine).collect();
@@ -122,23 +96,6 @@ impl Observed {
             let waited = arrival.map_or(0, |arrival| (clock::now() - arrival).max(0));
             gauges.lag_seconds.with_label_values(&[topic, partition]).set(waited as f64 / 1_000.0);
         }
-    }
-
-    /// What the tables say; where they cannot be read, the figures stay as they were.
-    fn ledgers(&self, gauges: &Gauges) {
-        let mut unaccounted = 0;
-        for (sql, gauge, whole_is) in [(STREAMS, &gauges.streams, "read"), (TABLES, &gauges.tables, "accepted")] {
-            let Ok(outcome) = self.reader.sql(sql, Format::JsonLines, Bounds::default()) else { return };
-            for line in outcome.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let Ok(Value::Object(sums)) = serde_json::from_slice(line) else { continue };
-                let Some(name) = sums.get("name").and_then(Value::as_str) else { continue };
-                for (outcome, count) in sums.iter().filter_map(|(name, count)| Some((name, count.as_i64()?))) {
-                    gauge.with_label_values(&[name, outcome.as_str()]).set(count);
-                    unaccounted += if outcome == whole_is { count } else { -count };
-                }
-            }
-        }
-        gauges.unaccounted.with_label_values::<&str>(&[]).set(unaccounted);
     }
 }
 

@@ -36,7 +36,7 @@ impl Progress {
         let line =
             format!("{} | processed {processed} ({rate:.0}/s), lag {}", sources.join(", "), shared.lag().unwrap_or(0));
         if self.terminal {
-            eprint!("\r\x1b[K{line}");
+            tell::bare(&format!("\r\x1b[K{line}"));
         } else {
             tell::line(&line);
         }
@@ -45,7 +45,7 @@ impl Progress {
     /// Leaves the line that was written over.
     pub(super) fn end(&self) {
         if self.terminal {
-            eprintln!();
+            tell::bare("\n");
         }
     }
 }

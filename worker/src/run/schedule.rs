@@ -19,6 +19,7 @@ use crate::{
     driver::Layout,
     ports::{Log, PROCESS},
     store::{Bounds, Format, Pairs, Reader, TableQuery, TableStore},
+    tell,
 };
 
 /// Rows that are told one by one.
@@ -46,7 +47,7 @@ pub fn run_now(checked: &Checked, options: &RunOptions, name: &str) -> anyhow::R
     for table in tables(&plan, schedule) {
         agree &= compare(&live, &again, table, schedule.replay.since.map(|since| since.millis))?;
     }
-    println!("schedule {name}: the tables {}", if agree { "agree" } else { "differ" });
+    tell::result(&format!("schedule {name}: the tables {}", if agree { "agree" } else { "differ" }))?;
     Ok(agree)
 }
 
@@ -103,13 +104,13 @@ fn compare(live: &Reader, again: &Reader, table: &str, since: Option<Millis>) ->
     let mut told: Vec<String> = live.difference(&again).map(|row| format!("  - {row}")).collect();
     told.extend(again.difference(&live).map(|row| format!("  + {row}")));
     if told.is_empty() {
-        println!("{table}: {} rows agree", live.len());
+        tell::result(&format!("{table}: {} rows agree", live.len()))?;
         return Ok(true);
     }
-    println!("{table}: {} differences (- the run, + computed again)", told.len());
-    told.iter().take(ROWS_SHOWN).for_each(|line| println!("{line}"));
+    tell::result(&format!("{table}: {} differences (- the run, + computed again)", told.len()))?;
+    told.iter().take(ROWS_SHOWN).try_for_each(|line| tell::result(line))?;
     if told.len() > ROWS_SHOWN {
-        println!("  … and {} more", told.len() - ROWS_SHOWN);
+        tell::result(&format!("  … and {} more", told.len() - ROWS_SHOWN))?;
     }
     Ok(false)
 }

@@ -4,14 +4,11 @@ use std::{
     error::Error,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use anyhow::Context;
 use crds::spec::PipelineSpec;
 use engine::plan::Plan;
-use tokio::sync::oneshot;
 
 use super::observed::Latest;
 use crate::{
@@ -23,7 +20,10 @@ use crate::{
     driver::Shared,
     ingest::IngestProgress,
     ports::{Log, LogError, PROCESS},
-    serve::{self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status},
+    serve::{
+        self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status,
+        background::Background,
+    },
     store::{Changes, Reader},
     tail::{self, Tail, TailError, TopicInfo},
 };
@@ -31,22 +31,13 @@ use crate::{
 /// Dead letters that are looked through, from the newest back.
 const LETTERS_MAX: u64 = 10_000;
 
-/// Takes the port, so that a taken one is told before anything starts.
-pub(super) fn bind(listen: SocketAddr) -> anyhow::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(listen)
-        .with_context(|| format!("failed to listen on {listen}; if the port is taken, choose another with --listen"))?;
-    listener.set_nonblocking(true).context("failed to set up the listener")?;
-    Ok(listener)
-}
-
 /// The HTTP server's thread.
 pub(super) struct Server {
     /// Where it listens.
     pub(super) address: SocketAddr,
     /// What it asks.
     pub(super) live: Arc<RunningPipeline>,
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<()>,
+    http: Background,
 }
 
 impl Server {
@@ -59,7 +50,6 @@ impl Server {
         live: Arc<RunningPipeline>,
         collectors: Option<axum::Router>,
     ) -> anyhow::Result<Self> {
-        let address = listener.local_addr().context("the listener has no address")?;
         let refresh = spec.serve.dashboard.refresh.to_std();
         let state = ServeState {
             pipeline: PipelineInfo::new(plan, refresh, !spec.serve.dashboard.disabled),
@@ -68,30 +58,15 @@ impl Server {
             live: Arc::clone(&live) as Arc<dyn Live>,
             metrics: live.shared.metrics.registry.clone(),
         };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-        let runtime = runtime.context("failed to start the HTTP server")?;
-        let (stop, stopped) = oneshot::channel();
-        let body = move || {
-            let served = runtime.block_on(async {
-                let listener = tokio::net::TcpListener::from_std(listener)?;
-                let until = async {
-                    // Told to stop, or the one who could tell is gone.
-                    drop(stopped.await);
-                };
-                serve::serve(listener, state, collectors.unwrap_or_default(), until).await
-            });
-            if let Err(error) = served {
-                tracing::error!(%error, "the HTTP server stopped");
-            }
-        };
-        let thread = std::thread::Builder::new().name("http".into()).spawn(body).context("no thread for HTTP")?;
-        Ok(Self { address, live, stop, thread })
+        let http = Background::start("http", 2, listener, move |listener, stopped| {
+            serve::serve(listener, state, collectors.unwrap_or_default(), stopped)
+        })?;
+        Ok(Self { address: http.address, live, http })
     }
 
     /// Finishes the requests under way and ends.
     pub(super) fn stop(self) {
-        let _server_may_be_gone = self.stop.send(());
-        drop(self.thread.join());
+        self.http.stop();
     }
 }
 

@@ -15,6 +15,7 @@
 
 mod answers;
 mod assets;
+pub mod background;
 pub(crate) mod connections;
 mod dead_letters;
 mod events;

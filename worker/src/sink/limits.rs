@@ -23,9 +23,6 @@ pub const BATCH_GATHER: Duration = Duration::from_millis(50);
 /// First and longest pause before a database is tried again.
 pub const RETRY: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(10);
 
-/// Failures in a row after which a sink is not ready.
-pub const FAILURES_UNREADY: u64 = 3;
-
 /// How long a sink waits before it looks whether it should end or close a file.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 

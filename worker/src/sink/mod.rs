@@ -13,8 +13,10 @@
 //! What is absent and why: the threads that read (`run` over the embedded log, `kafka` in a fleet).
 
 pub mod cells;
+pub mod console;
 pub mod limits;
 pub mod row;
+pub mod select;
 
 pub mod parquet;
 

@@ -7,6 +7,7 @@ mod program;
 mod cases;
 mod dead_letters;
 mod metrics;
+mod pipes;
 mod schedules;
 mod tail;
 mod webhooks;

@@ -16,6 +16,7 @@ use super::{
     header,
     pace::{Pace, Pacer},
     progress::Progress,
+    shares,
     splitter::{ArrayState, Splitter},
     times::Times,
 };
@@ -99,6 +100,9 @@ impl Feed {
     /// # Errors
     /// Where a file or the log fails; what came before is committed.
     pub fn run(mut self, topics: &mut Topics, outbox: &mut Outbox, control: &Control) -> Result<(), IngestError> {
+        if outbox.is_shared() {
+            return shares::run(&mut self, topics, outbox, control);
+        }
         let committed = outbox.progress()?.map(|bytes| Progress::from_bytes(&bytes)).transpose();
         let mut progress = committed.map_err(|source| outbox.foreign(source))?.unwrap_or_default();
         control.bytes_total.store(self.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
@@ -186,7 +190,12 @@ impl Feed {
         Ok((columns, place))
     }
 
-    fn open(&self, file: &DataFile, known: Option<Place>, taken: &Arc<AtomicU64>) -> Result<BlockReader, DatasetError> {
+    pub(super) fn open(
+        &self,
+        file: &DataFile,
+        known: Option<Place>,
+        taken: &Arc<AtomicU64>,
+    ) -> Result<BlockReader, DatasetError> {
         let (splitter, place) = match self.format {
             Format::JsonLines => (Splitter::Lines, known.unwrap_or(Place::START)),
             Format::Json => (Splitter::Array(array_state(file, known)?), known.unwrap_or(Place::START)),

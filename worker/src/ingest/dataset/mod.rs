@@ -6,7 +6,8 @@
 //! ```
 //!
 //! A row is a record in the log or an error with its file and line; nothing is skipped. Progress is (pass, file, byte,
-//! line) behind the last row of a commit, so that a restart goes on exactly there.
+//! line) behind the last row of a commit, so that a restart goes on exactly there. Where replicas divide the rows among
+//! them, each share has a progress of its own (`shares`).
 
 pub mod block;
 pub mod csv;
@@ -15,6 +16,7 @@ pub mod files;
 pub mod header;
 pub mod pace;
 mod progress;
+mod shares;
 pub mod splitter;
 #[cfg(test)]
 mod tests;

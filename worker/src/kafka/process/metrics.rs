@@ -1,11 +1,24 @@
 //! What a processor counts. Names, units and help stand here alone.
 
 use std::{
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use engine::time::Millis;
+use prometheus::{
+    GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Registry,
+    core::{Collector, Desc},
+    proto::MetricFamily,
+};
+
+use crate::{
+    clock,
+    metrics::{Figure, Stage},
+};
 
 /// Counters of a processor.
 pub struct Metrics {
@@ -24,12 +37,14 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Registers all of them.
+    /// Registers all of them; `threads` tell how old checkpoints are.
     ///
     /// # Errors
     /// Where a name is taken, which only a bug can bring about.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub fn new(threads: &Arc<[ThreadState]>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        let ages = CheckpointAges { threads: Arc::clone(threads), gauge: Figure::CheckpointAge.numbers() };
+        registry.register(Box::new(ages))?;
         let counter = |name: &str, help: &str| {
             let counter = IntCounter::new(name, help)?;
             registry.register(Box::new(counter.clone()))?;
@@ -77,15 +92,59 @@ impl Metrics {
 }
 
 /// How a thread is doing. Written by the thread, read by whoever asks whether the process is ready.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ThreadState {
     joined: AtomicBool,
     tasks: AtomicUsize,
     replaying: AtomicUsize,
+    /// By stage: since when the task that waits longest for a checkpoint waits; never if none does.
+    waiting_since: [AtomicI64; 2],
+}
+
+/// No task waits.
+const NEVER: Millis = Millis::MAX;
+
+impl Default for ThreadState {
+    fn default() -> Self {
+        Self {
+            joined: AtomicBool::default(),
+            tasks: AtomicUsize::default(),
+            replaying: AtomicUsize::default(),
+            waiting_since: [AtomicI64::new(NEVER), AtomicI64::new(NEVER)],
+        }
+    }
+}
+
+/// Tells when it is asked how long tasks wait for checkpoints.
+struct CheckpointAges {
+    threads: Arc<[ThreadState]>,
+    gauge: GaugeVec,
+}
+
+impl Collector for CheckpointAges {
+    fn desc(&self) -> Vec<&Desc> {
+        self.gauge.desc()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let now = clock::now();
+        for stage in Stage::ALL {
+            let since = self.threads.iter().map(|thread| thread.waiting_since[stage as usize].load(Ordering::Acquire));
+            let since = since.min().unwrap_or(NEVER);
+            let age_ms = if since == NEVER { 0 } else { (now - since).max(0) };
+            self.gauge.with_label_values(&[stage.label()]).set(age_ms as f64 / 1_000.0);
+        }
+        self.gauge.collect()
+    }
 }
 
 impl ThreadState {
-    /// Says it.
+    /// Says since when tasks of a stage wait for a checkpoint.
+    pub fn tell_waiting(&self, stage: Stage, since: Option<Millis>) {
+        self.waiting_since[stage as usize].store(since.unwrap_or(NEVER), Ordering::Release);
+    }
+
+    /// Says how it is doing.
     pub fn tell(&self, joined: bool, tasks: usize, replaying: usize) {
         self.joined.store(joined, Ordering::Release);
         self.tasks.store(tasks, Ordering::Release);

@@ -98,7 +98,7 @@ pub struct Shared {
     /// Counters.
     pub metrics: Metrics,
     /// A thread each.
-    state: Vec<ThreadState>,
+    state: Arc<[ThreadState]>,
     /// Commit, checkpoint and end.
     stop: AtomicBool,
     failure: Mutex<Option<ProcessError>>,
@@ -142,6 +142,7 @@ impl Processor {
         let names = Names::new(&options.plan.pipeline);
         let writer = CheckpointWriter::start(options.checkpoints.clone(), names.shuffle())?;
         let count = options.threads.max(1);
+        let state: Arc<[ThreadState]> = (0..count).map(|_| ThreadState::default()).collect();
         let shared = Arc::new(Shared {
             schemas: schemas(&options.plan),
             names,
@@ -151,8 +152,8 @@ impl Processor {
             checkpoints: options.checkpoints,
             checkpoint_every_ms: options.checkpoint_every.as_millis() as Millis,
             instance: options.instance,
-            metrics: Metrics::new().expect("the names of metrics differ"),
-            state: (0..count).map(|_| ThreadState::default()).collect(),
+            metrics: Metrics::new(&state).expect("the names of metrics differ"),
+            state,
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
         });

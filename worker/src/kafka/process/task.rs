@@ -10,7 +10,7 @@ use super::{
     recover::Recovered,
     sources::Role,
 };
-use crate::{checkpoint::Snapshot, kafka::batches::PartitionQueue, limits};
+use crate::{checkpoint::Snapshot, kafka::batches::PartitionQueue, limits, metrics::Stage};
 
 /// Milliseconds between two idle marks of a partition that stays idle: a live stream's clock moves by them.
 const MARK_IDLE_EVERY_MS: Millis = 1_000;
@@ -70,6 +70,8 @@ pub struct Task {
     last_record_at: Millis,
     last_mark_at: Millis,
     last_checkpoint_at: Millis,
+    /// When the last snapshot was handed over, or the state restored; and its position.
+    saved: (Millis, u64),
 }
 
 impl Task {
@@ -77,6 +79,7 @@ impl Task {
     #[must_use]
     pub fn new(role: &Role, plan: &Plan, member: &Member, place: Place, recovered: Recovered, now: Millis) -> Self {
         let Recovered { work, from, committed } = recovered;
+        let saved = (now, work.position());
         let mut task = Self {
             name: role.task_name(plan),
             queue: PartitionQueue::split(member.consumer(), &place.topic, place.partition),
@@ -90,6 +93,7 @@ impl Task {
             last_record_at: now,
             last_mark_at: now,
             last_checkpoint_at: now,
+            saved,
         };
         if from >= committed {
             task.end_replay();
@@ -231,6 +235,22 @@ impl Task {
         now - self.last_checkpoint_at >= every_ms
     }
 
+    /// Since when there is something that no checkpoint has.
+    #[must_use]
+    pub fn waits_since(&self) -> Option<Millis> {
+        let (at, position) = self.saved;
+        (self.work.position() > position).then_some(at)
+    }
+
+    /// Which of the two stages it belongs to.
+    #[must_use]
+    pub fn stage(&self) -> Stage {
+        match self.work {
+            Work::Map(_) => Stage::Map,
+            Work::Merge(_) => Stage::Merge,
+        }
+    }
+
     /// A checkpoint follows the next commit.
     pub fn checkpoint_soon(&mut self) {
         self.last_checkpoint_at = 0;
@@ -244,6 +264,7 @@ impl Task {
             Work::Merge(task) => task.snapshot(&mut bytes),
         }
         self.last_checkpoint_at = now;
+        self.saved = (now, self.work.position());
         Snapshot { task: self.name.clone(), position: self.work.position(), bytes }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     task::{Read, Task},
     transaction::{Targets, Transactions},
 };
-use crate::{clock, kafka::checkpoints::CheckpointQueue, limits, ports::LogError};
+use crate::{clock, kafka::checkpoints::CheckpointQueue, limits, metrics::Stage, ports::LogError};
 
 /// Milliseconds between two commits of a thread that has something to say.
 const COMMIT_EVERY_MS: Millis = 250;
@@ -259,7 +259,12 @@ impl Thread {
 
     fn tell(&self) {
         let replaying = self.tasks.iter().filter(|task| task.is_replaying()).count();
-        self.shared.state[self.number].tell(self.member.has_joined(), self.tasks.len(), replaying);
+        let state = &self.shared.state[self.number];
+        state.tell(self.member.has_joined(), self.tasks.len(), replaying);
+        for stage in Stage::ALL {
+            let waiting = self.tasks.iter().filter(|task| task.stage() == stage).filter_map(Task::waits_since);
+            state.tell_waiting(stage, waiting.min());
+        }
     }
 
     fn last_words(&mut self) {

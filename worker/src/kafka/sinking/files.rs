@@ -6,8 +6,9 @@ use anyhow::Context;
 use crds::spec::{Parquet, Sink};
 use engine::plan::{Plan, StreamPlan};
 
-use super::{names::Names, sinking::Record};
+use super::Record;
 use crate::{
+    kafka::names::Names,
     log::record::read_silver,
     sink::{
         cells::{Wanted, members},

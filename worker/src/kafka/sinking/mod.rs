@@ -2,31 +2,36 @@
 //!
 //! ```text
 //!  poll ─► batch ─► changes ─► database (again until it is written) ─► offsets of the group
-//!                └► Parquet files, closed when they are due ─────────► offsets of the group
+//!                ├► Parquet files, closed when they are due ─────────► offsets of the group
+//!                ├► lines on the standard output, when they are due ─► offsets of the group
+//!                └► one transaction: records of a topic and offsets of the group
 //! ```
 //! Offsets move only behind what is written. A database that is down is tried again, with longer pauses, for as long as it
-//! takes; nothing else of the pipeline waits for it.
+//! takes; nothing else of the pipeline waits for it. After a failed transaction everything that is not committed is read again.
+
+mod board;
+mod console;
+mod destination;
+mod files;
+mod topic;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use crds::{Checked, spec::Sink};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use prometheus::{IntCounter, IntGauge, Registry};
 use rdkafka::{
     Offset, TopicPartitionList,
-    client::ClientContext,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance},
+    consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::Message,
 };
@@ -34,122 +39,40 @@ use tokio::runtime::Runtime;
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
-    context,
     names::Names,
-    sink_files::Files,
 };
 use crate::{
-    cli::Mistake,
     health::HealthServer,
+    ports::LogError,
     secrets::Secrets,
     sink::{
-        database::{Connector, Database},
-        limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, FAILURES_UNREADY, LOOK_EVERY, RETRY},
-        row::{Change, Reader},
+        limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, LOOK_EVERY, RETRY},
+        row::Change,
     },
+    tell,
 };
+use board::{Board, Membership, Metrics, inputs};
+use destination::{Destination, Store, changes, destination, topics};
+use files::Offsets;
+use topic::{Producers, TopicSink};
 
 /// How often the brokers are asked how far the topics reach.
 const LAG_EVERY: Duration = Duration::from_secs(2);
 
 /// A record of a batch.
-pub(super) struct Record {
+struct Record {
     pub topic: String,
     pub partition: i32,
     pub offset: u64,
     pub time: i64,
+    pub key: Vec<u8>,
     pub value: Vec<u8>,
-}
-
-/// What requests for health read.
-#[derive(Default)]
-struct Board {
-    /// The group has given us what it has for us.
-    joined: AtomicBool,
-    caught_up: AtomicBool,
-    /// Failures since the last success, and the last of them.
-    failures: AtomicU64,
-    problem: Mutex<String>,
-}
-
-impl Board {
-    fn ready(&self) -> Result<(), String> {
-        if self.failures.load(Ordering::Acquire) >= FAILURES_UNREADY {
-            return Err(self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone());
-        }
-        match (self.joined.load(Ordering::Acquire), self.caught_up.load(Ordering::Acquire)) {
-            (true, true) => Ok(()),
-            (true, false) => Err("reading what was written before".into()),
-            (false, _) => Err("waiting for the group".into()),
-        }
-    }
-
-    fn fail(&self, error: &anyhow::Error) {
-        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = format!("{error:#}");
-        self.failures.fetch_add(1, Ordering::AcqRel);
-    }
-}
-
-/// Counts rebalances; everything read before one is read again.
-pub(super) struct Membership {
-    board: Arc<Board>,
-    generation: AtomicU64,
-}
-
-impl ClientContext for Membership {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
-        context::log(level, facility, line);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        context::error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Membership {
-    fn post_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        self.generation.fetch_add(1, Ordering::AcqRel);
-        self.board.joined.store(matches!(rebalance, Rebalance::Assign(_)), Ordering::Release);
-    }
-}
-
-struct Metrics {
-    registry: Registry,
-    written: IntCounter,
-    failures: IntCounter,
-    lag: IntGauge,
-}
-
-impl Metrics {
-    fn new() -> anyhow::Result<Self> {
-        let registry = Registry::new();
-        let written = IntCounter::new("clickstream_sink_records_total", "Records read and written, or passed over.")?;
-        let failures = IntCounter::new("clickstream_sink_failures_total", "Attempts to write that failed.")?;
-        let lag = IntGauge::new("clickstream_sink_lag_records", "Records that are not written yet.")?;
-        registry.register(Box::new(written.clone()))?;
-        registry.register(Box::new(failures.clone()))?;
-        registry.register(Box::new(lag.clone()))?;
-        Ok(Self { registry, written, failures, lag })
-    }
-}
-
-/// Where a batch goes.
-enum Destination {
-    Database(Box<Store>),
-    Files(Files),
-}
-
-/// A database that is connected whenever something is to be written.
-struct Store {
-    reader: Reader,
-    connector: Connector,
-    connected: Option<Database>,
 }
 
 /// Runs the sink until a signal comes.
 ///
 /// # Errors
-/// A [`Mistake`] where the manifest asks for what cannot be had; else what makes it senseless to go on.
+/// A [`crate::cli::Mistake`] where the manifest asks for what cannot be had; else what makes it senseless to go on.
 pub fn run(
     checked: &Checked,
     sink: &Sink,
@@ -159,11 +82,16 @@ pub fn run(
     signals: &Receiver<()>,
 ) -> anyhow::Result<()> {
     let names = Names::new(&checked.manifest.name);
-    let destination = destination(checked, sink, &names, secrets)?;
+    let destination = destination(checked, sink, cluster, &names, secrets)?;
     let topics = topics(sink, &names);
     let (board, metrics) = (Arc::new(Board::default()), Metrics::new()?);
-    let membership = Membership { board: Arc::clone(&board), generation: AtomicU64::new(0) };
-    let mut config = cluster.consumer(&names.sink_group(&sink.name));
+    let producers = match &destination {
+        Destination::Topic(topic) => Some(Arc::clone(&topic.producers)),
+        _ => None,
+    };
+    let membership = Membership { board: Arc::clone(&board), generation: AtomicU64::new(0), producers };
+    let group = names.sink_group(&sink.name);
+    let mut config = cluster.consumer(&group);
     config.set("enable.partition.eof", "true");
     let consumer: BaseConsumer<Membership> =
         config.create_with_context(membership).map_err(|error| failed("connect to", &cluster.bootstrap, error))?;
@@ -171,43 +99,30 @@ pub fn run(
     consumer.subscribe(&all).map_err(|error| failed("read", &all.join(", "), error))?;
     let ready = Arc::clone(&board);
     let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.registry.clone())?;
-    eprintln!("sink {}: health at http://{}", sink.name, health.address);
+    tell::line(&format!("sink {}: health at http://{}", sink.name, health.address));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("failed to start the sink")?;
-    let member = Member { consumer, topics, board, metrics, runtime, signals, generation: 0, ends: 0 };
+    let member = Member {
+        consumer,
+        group,
+        topics,
+        board,
+        metrics,
+        runtime,
+        signals,
+        generation: 0,
+        ends: 0,
+        pause: RETRY.start,
+        back_at: None,
+    };
     let ended = member.work(destination);
     health.stop();
     ended
 }
 
-fn destination(checked: &Checked, sink: &Sink, names: &Names, secrets: &Secrets) -> anyhow::Result<Destination> {
-    if let Some(parquet) = &sink.parquet {
-        if parquet.path.contains("://") {
-            let told = format!("sink {}: {}: files go to a directory in this version", sink.name, parquet.path);
-            return Err(Mistake(told).into());
-        }
-        return Ok(Destination::Files(Files::new(&checked.plan, sink, names, PathBuf::from(&parquet.path))?));
-    }
-    let reader = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?;
-    let connector = Connector::of(sink, &reader.targets, secrets)?;
-    let none = || Mistake(format!("sink {}: only `clickstream run` has this kind of sink in this version", sink.name));
-    let connector = connector.ok_or_else(none)?;
-    Ok(Destination::Database(Box::new(Store { reader, connector, connected: None })))
-}
-
-/// Topics to read; those of accepted events with their stream.
-fn topics(sink: &Sink, names: &Names) -> BTreeMap<String, Option<String>> {
-    let mut topics = BTreeMap::new();
-    if !sink.tables.is_empty() {
-        topics.insert(names.results(), None);
-    }
-    topics.extend(sink.topics.iter().map(|topic| (topic.clone(), None)));
-    topics.extend(sink.streams.iter().map(|stream| (names.silver(stream), Some(stream.clone()))));
-    topics
-}
-
 struct Member<'a> {
     consumer: BaseConsumer<Membership>,
+    group: String,
     topics: BTreeMap<String, Option<String>>,
     board: Arc<Board>,
     metrics: Metrics,
@@ -217,6 +132,10 @@ struct Member<'a> {
     generation: u64,
     /// Ends of partitions that were seen since.
     ends: usize,
+    /// How long to wait after the next failed transaction.
+    pause: Duration,
+    /// A transaction failed: when to go back to what is committed. What is read until then does not count.
+    back_at: Option<Instant>,
 }
 
 impl Member<'_> {
@@ -225,10 +144,9 @@ impl Member<'_> {
         let mut looked_at = Instant::now();
         while self.signals.try_recv().is_err() {
             batch.clear();
-            if self.gather(&mut batch)?
-                && let Destination::Files(files) = &mut destination
-            {
-                files.forget();
+            if self.gather(&mut batch)? {
+                destination.forget();
+                self.back_at = None;
             }
             let offsets = match &mut destination {
                 Destination::Database(store) => {
@@ -239,6 +157,16 @@ impl Member<'_> {
                     behind(&batch)
                 }
                 Destination::Files(files) => files.take(&batch)?,
+                Destination::Console(console) => console.take(&batch)?,
+                Destination::Topic(topic) => {
+                    match self.back_at {
+                        Some(at) => self.go_back(topic, at),
+                        None => self.transact(topic, &batch)?,
+                    }
+                    // Offsets are in the transaction, and so is the count.
+                    batch.clear();
+                    Offsets::new()
+                }
             };
             self.commit(&offsets);
             self.metrics.written.inc_by(batch.len() as u64);
@@ -247,11 +175,65 @@ impl Member<'_> {
                 self.look();
             }
         }
-        if let Destination::Files(files) = &mut destination {
-            let offsets = files.finish()?;
-            self.commit(&offsets);
+        let offsets = destination.finish()?;
+        self.commit(&offsets);
+        Ok(())
+    }
+
+    /// Writes a batch with its offsets; after a failure everything that is not committed is read again.
+    fn transact(&mut self, topic: &mut TopicSink, batch: &[Record]) -> anyhow::Result<()> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let proof = self.consumer.group_metadata().context("bug: a sink without a group")?;
+        match topic.write(batch, &proof) {
+            Ok(()) => {
+                self.board.downstream.succeeded();
+                self.metrics.written.inc_by(batch.len() as u64);
+                self.pause = RETRY.start;
+            }
+            Err(error) => {
+                self.fail(&error, "the topic does not take what is written; reading again what is not committed");
+                self.back_at = Some(Instant::now() + self.pause);
+                self.pause = (self.pause * 2).min(RETRY.end);
+            }
         }
         Ok(())
+    }
+
+    /// Goes back to what is committed once it is time to. Until then the group may tell that another has our partitions.
+    fn go_back(&mut self, topic: &TopicSink, at: Instant) {
+        if Instant::now() < at {
+            return thread::park_timeout(LOOK_EVERY);
+        }
+        match self.rewind(&topic.producers) {
+            Ok(()) => self.back_at = None,
+            Err(error) => {
+                self.fail(&error.into(), "Kafka does not say what is committed");
+                self.back_at = Some(Instant::now() + self.pause);
+            }
+        }
+    }
+
+    fn fail(&self, error: &anyhow::Error, told: &str) {
+        self.board.downstream.failed(format!("{error:#}"));
+        self.metrics.failures.inc();
+        tracing::warn!(error = format!("{error:#}"), "{told}");
+    }
+
+    /// Goes back to what is committed, under new producers: nothing that is under way can be committed after that.
+    fn rewind(&self, producers: &Producers) -> Result<(), LogError> {
+        let group = &self.group;
+        let wrong = |error| failed("go back in", group, error);
+        let given = self.consumer.assignment().map_err(wrong)?;
+        producers.take_over(&inputs(&given))?;
+        let committed = self.consumer.committed_offsets(given, REQUEST_TIME_MAX * 3).map_err(wrong)?;
+        let mut back = TopicPartitionList::new();
+        for place in committed.elements() {
+            let from = if place.offset() == Offset::Invalid { Offset::Beginning } else { place.offset() };
+            back.add_partition_offset(place.topic(), place.partition(), from).map_err(wrong)?;
+        }
+        self.consumer.seek_partitions(back, REQUEST_TIME_MAX).map(drop).map_err(wrong)
     }
 
     /// Fills a batch; whether everything taken before it belongs to a membership that is over.
@@ -276,6 +258,7 @@ impl Member<'_> {
                         partition: message.partition(),
                         offset: message.offset() as u64,
                         time: message.timestamp().to_millis().unwrap_or_default(),
+                        key: message.key().unwrap_or_default().to_vec(),
                         value: message.payload().unwrap_or_default().to_vec(),
                     });
                 }
@@ -310,12 +293,10 @@ impl Member<'_> {
                 anyhow::Ok(())
             });
             let Err(error) = written else {
-                self.board.failures.store(0, Ordering::Release);
+                self.board.downstream.succeeded();
                 return true;
             };
-            self.board.fail(&error);
-            self.metrics.failures.inc();
-            tracing::warn!(error = format!("{error:#}"), "the database does not take what is written; trying again");
+            self.fail(&error, "the database does not take what is written; trying again");
             // Sinks that failed together do not come back together.
             let jitter = pause.mul_f64(f64::from(crate::clock::now().rem_euclid(97) as u8) / 97.0);
             match self.signals.recv_timeout(pause / 2 + jitter / 2) {
@@ -326,7 +307,7 @@ impl Member<'_> {
     }
 
     /// Moves the group's offsets. What cannot be moved is read again: that changes nothing.
-    fn commit(&self, offsets: &BTreeMap<(String, i32), u64>) {
+    fn commit(&self, offsets: &Offsets) {
         if offsets.is_empty() {
             return;
         }
@@ -356,26 +337,8 @@ impl Member<'_> {
     }
 }
 
-/// Reads records into changes; a tombstone says nothing that the row before it did not say.
-fn changes(
-    reader: &mut Reader,
-    topics: &BTreeMap<String, Option<String>>,
-    batch: &[Record],
-) -> anyhow::Result<Vec<Change>> {
-    let mut changes = Vec::with_capacity(batch.len());
-    for record in batch.iter().filter(|record| !record.value.is_empty()) {
-        let stream = topics.get(&record.topic).context("a record of a topic that was not asked for")?;
-        let change = match stream {
-            Some(stream) => reader.event(stream, record.offset, &record.value)?,
-            None => reader.row(record.offset, &record.value)?,
-        };
-        changes.extend(change);
-    }
-    Ok(changes)
-}
-
 /// The offsets behind a batch.
-fn behind(batch: &[Record]) -> BTreeMap<(String, i32), u64> {
+fn behind(batch: &[Record]) -> Offsets {
     batch.iter().map(|record| ((record.topic.clone(), record.partition), record.offset + 1)).collect()
 }
 

@@ -1,0 +1,113 @@
+//! Replicas of a dataset ingester over a real Kafka, one killed and one added amid the work: every row is there once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::{
+    collections::BTreeSet,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use tests::{
+    kafka::{Broker, read_topic},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, set_up},
+};
+
+/// Rows of two files, and how many go a second. Ten seconds of work, of which a dead replica's session takes six.
+const ROWS: [u64; 2] = [170_001, 30_000];
+const RATE: u64 = 20_000;
+
+const COMMITTED: &str = "clickstream_ingest_events_total{ingester=\"rows\"}";
+const COMPLETE: &str = "clickstream_ingest_complete{ingester=\"rows\"}";
+
+fn manifest(directory: &Path, broker: &Broker) -> PathBuf {
+    let text = format!(
+        "apiVersion: clickstream.dev/v1alpha1
+kind: ClickstreamPipeline
+metadata: {{name: shares}}
+spec:
+  kafka: {{bootstrapServers: ['{}']}}
+  topics:
+  - {{name: rows, partitions: 3}}
+  ingest:
+  - name: rows
+    topic: rows
+    replicas: 2
+    dataset: {{path: data, format: jsonl, eventsPerSecond: {RATE}}}
+  streams:
+  - name: rows
+    topics: [rows]
+    key: user
+    eventTime: {{field: at, outOfOrderness: 1m}}
+    fields:
+    - {{name: at, type: timestamp}}
+    - {{name: id, type: integer}}
+    - {{name: user, type: string}}
+  tables:
+  - {{name: per_user, from: rows, groupBy: [user], maxGroups: 1000, select: {{rows: count()}}}}
+",
+        broker.address
+    );
+    let file = directory.join("shares.yaml");
+    fs::write(&file, text).unwrap();
+    fs::create_dir(directory.join("data")).unwrap();
+    let mut id = 0;
+    for (number, rows) in ROWS.into_iter().enumerate() {
+        let mut lines = String::new();
+        for _ in 0..rows {
+            writeln!(lines, "{{\"id\":{id},\"user\":\"u{}\",\"at\":1763700000}}", id % 97).unwrap();
+            id += 1;
+        }
+        fs::write(directory.join(format!("data/{number}.jsonl")), lines).unwrap();
+    }
+    file
+}
+
+fn replica(manifest: &Path, more: &[&str]) -> Role {
+    Role::start("ingest", manifest, &[&["--name", "rows"], more].concat()).unwrap()
+}
+
+#[test]
+fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
+    let (broker, directory) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let manifest = manifest(directory.path(), &broker);
+    let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
+    set_up(&manifest).unwrap();
+    let all: u64 = ROWS.iter().sum();
+
+    let [mut victim, mut sleeper] = [(); 2].map(|()| replica(&manifest, &[]));
+    for replica in [&mut victim, &mut sleeper] {
+        replica.wait_for_figure(COMMITTED, |rows| rows > 4_000.0).unwrap();
+    }
+    victim.running.kill().unwrap();
+    let mut added = replica(&manifest, &[]);
+    added.wait_for_figure(COMMITTED, |rows| rows > 4_000.0).unwrap();
+    sleeper.running.signal(SIGSTOP).unwrap();
+    let before = added.figure(COMMITTED).unwrap().unwrap();
+    // More than is written ahead of the sleeper's shares: they are the other's by now.
+    added.wait_for_figure(COMMITTED, |rows| rows > before + 70_000.0).unwrap();
+    sleeper.running.signal(SIGCONT).unwrap();
+
+    for replica in [&mut added, &mut sleeper] {
+        replica.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
+        replica.wait_until_ready().unwrap();
+    }
+    let ids = || -> BTreeSet<u64> {
+        let records = read_topic(&checked, "rows", 3).unwrap();
+        assert_eq!(records.len() as u64, all);
+        let id = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()["id"].as_u64().unwrap();
+        records.into_iter().map(|record| id(record.value.unwrap())).collect()
+    };
+    assert_eq!(ids().len() as u64, all);
+    for replica in [added, sleeper] {
+        let told = replica.end_in_order().unwrap().stderr;
+        assert!(told.contains(&format!("ingester rows: complete, {all} events, ")), "{told}");
+    }
+
+    // Whoever comes later finds nothing to do.
+    let late = replica(&manifest, &["--until-done"]).running.wait(PATIENCE).unwrap();
+    assert!(late.status.success() && late.stderr.contains(&format!("complete, {all} events")), "{}", late.stderr);
+    assert_eq!(ids().len() as u64, all);
+}

@@ -1,0 +1,62 @@
+//! What every role of the fleet is told, and what it begins with.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use crds::Checked;
+use crossbeam_channel::Receiver;
+
+use super::{
+    manifest,
+    run::{LogFormat, signals, start_logging},
+};
+use crate::{kafka::client::Cluster, secrets::Secrets};
+
+/// Arguments of every role.
+#[derive(Debug, clap::Args)]
+pub struct RoleArgs {
+    /// The manifest.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
+    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// Address of `/healthz`, `/readyz` and `/metrics`.
+    #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR")]
+    pub health_listen: SocketAddr,
+    /// How the program's own log is written.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log: LogFormat,
+}
+
+/// What a role begins with.
+pub struct Role {
+    /// A message for the first SIGTERM or Ctrl-C.
+    pub signals: Receiver<()>,
+    /// The manifest.
+    pub checked: Checked,
+    /// Where secrets come from.
+    pub secrets: Secrets,
+    /// Where Kafka is; nothing is connected yet.
+    pub cluster: Cluster,
+}
+
+impl RoleArgs {
+    /// Starts the log, listens for signals, reads the manifest and the secrets of Kafka.
+    ///
+    /// # Errors
+    /// A [`super::Mistake`] where the manifest is wrong or a secret is missing.
+    pub fn begin(&self) -> anyhow::Result<Role> {
+        start_logging(self.log);
+        let signals = signals()?;
+        let checked = manifest::load(&self.manifest, &self.sets)?;
+        let secrets = Secrets::from_environment();
+        let cluster = Cluster::of(&checked.manifest.spec, &secrets)?;
+        Ok(Role { signals, checked, secrets, cluster })
+    }
+
+    /// The directory that paths in the manifest start from.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        manifest::directory(&self.manifest)
+    }
+}

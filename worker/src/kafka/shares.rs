@@ -1,0 +1,173 @@
+//! Shares of a dataset ingester among its replicas: a consumer group over a topic without records gives them out, and a
+//! transactional id for each fences whoever had it before.
+//!
+//! The group decides who should write; the transactional ids decide who can. A replica that is given a share asks for its id
+//! first and reads its progress then: its predecessor, dead or asleep, commits nothing after that.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::Ordering,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    config::FromClientConfigAndContext as _,
+    consumer::{BaseConsumer, Consumer as _},
+};
+
+use super::{
+    client::{Cluster, SESSION_MS, failed},
+    context::Logged,
+    feed::{Feed, FeedRecord},
+    inlet::{KafkaInlet, Wire},
+    names::Names,
+};
+use crate::ports::{IngestLog, IngestRecord, LogError, Shares, share_name};
+
+/// How long after it was fenced a share is asked for again, should the group still give it to us: by then the group knows
+/// who lives.
+const AFTER_FENCED: Duration = Duration::from_millis(SESSION_MS as u64);
+
+/// What the replicas of an ingester write to.
+pub struct KafkaShares {
+    cluster: Cluster,
+    names: Names,
+    ingester: String,
+    wire: Wire,
+    group: BaseConsumer<Logged>,
+    /// Shares that are ours, each with its producer.
+    open: BTreeMap<u32, KafkaInlet>,
+    /// Shares that another took from us, and when to ask for them again.
+    fenced: BTreeMap<u32, Instant>,
+    /// What all replicas commit.
+    feed: Feed,
+    heard: BTreeMap<u32, Vec<u8>>,
+    batch: Vec<FeedRecord>,
+    partitions: BTreeMap<String, u32>,
+}
+
+impl KafkaShares {
+    /// Joins the group of the ingester's replicas.
+    ///
+    /// # Errors
+    /// Where the configuration is refused or no broker answers.
+    pub fn join(cluster: &Cluster, names: &Names, ingester: &str, wire: Wire) -> Result<Self, LogError> {
+        let mut config = cluster.consumer(&names.ingest_group(ingester));
+        config.set("partition.assignment.strategy", "cooperative-sticky");
+        let wrong = |error| failed("join the group at", &cluster.bootstrap, error);
+        let group = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        group.subscribe(&[&names.shares()]).map_err(wrong)?;
+        Ok(Self {
+            cluster: cluster.clone(),
+            names: names.clone(),
+            ingester: ingester.to_owned(),
+            wire,
+            partitions: super::inlet::count_partitions(&cluster.create(&cluster.producer())?, &cluster.bootstrap)?,
+            feed: Feed::open(cluster, &names.progress(), 0, 0)?,
+            group,
+            open: BTreeMap::new(),
+            fenced: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            batch: Vec::new(),
+        })
+    }
+
+    /// The shares that the group gives us.
+    fn given(&self) -> Result<BTreeSet<u32>, LogError> {
+        // There are no records: polling takes part in the group's affairs.
+        if let Some(Err(error)) = self.group.poll(Duration::ZERO) {
+            tracing::debug!(%error, "the group of replicas says");
+        }
+        let place = &self.cluster.bootstrap;
+        let assigned = self.group.assignment().map_err(|error| failed("ask the group at", place, error))?;
+        Ok(assigned.elements().iter().map(|share| share.partition() as u32).collect())
+    }
+
+    /// Opens shares at once: each waits for brokers most of the time.
+    fn open_all(&mut self, shares: Vec<u32>) -> Result<(), LogError> {
+        let connect = |share: u32| {
+            let id = self.names.ingest_transaction(&share_name(&self.ingester, share));
+            KafkaInlet::connect(&self.cluster, &self.names, &id, self.wire.clone())
+        };
+        let opened: Vec<(u32, Result<KafkaInlet, LogError>)> = thread::scope(|scope| {
+            let threads: Vec<_> =
+                shares.into_iter().map(|share| (share, scope.spawn(move || connect(share)))).collect();
+            let joined = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or(Err(LogError::Closed));
+            threads.into_iter().map(|(share, thread)| (share, joined(thread))).collect()
+        });
+        for (share, inlet) in opened {
+            match inlet {
+                Ok(inlet) => drop(self.open.insert(share, inlet)),
+                // Somebody newer asked for it at the same moment.
+                Err(LogError::Fenced) => drop(self.fenced.insert(share, Instant::now() + AFTER_FENCED)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn share_of(&self, name: &str) -> Option<u32> {
+        name.strip_prefix(&self.ingester)?.strip_prefix('/')?.parse().ok()
+    }
+}
+
+impl Shares for KafkaShares {
+    fn ours(&mut self) -> Result<Option<Vec<u32>>, LogError> {
+        if self.wire.stop.load(Ordering::Acquire) {
+            return Err(LogError::Closed);
+        }
+        let (given, now) = (self.given()?, Instant::now());
+        self.fenced.retain(|share, until| given.contains(share) && now < *until);
+        let taken: Vec<u32> = self.open.keys().filter(|share| !given.contains(share)).copied().collect();
+        let wanted = given.iter().filter(|share| !self.open.contains_key(share) && !self.fenced.contains_key(share));
+        let wanted: Vec<u32> = wanted.copied().collect();
+        if taken.is_empty() && wanted.is_empty() {
+            return Ok(None);
+        }
+        taken.iter().for_each(|share| drop(self.open.remove(share)));
+        self.open_all(wanted)?;
+        let ours: Vec<u32> = self.open.keys().copied().collect();
+        tracing::info!(ingester = self.ingester, ?ours, "shares");
+        Ok(Some(ours))
+    }
+
+    fn heard(&mut self) -> Result<&BTreeMap<u32, Vec<u8>>, LogError> {
+        self.batch.clear();
+        self.feed.read(Duration::ZERO, &mut self.batch)?;
+        for record in std::mem::take(&mut self.batch) {
+            let share = self.share_of(&String::from_utf8_lossy(&record.key));
+            if let (Some(share), Some(progress)) = (share, record.value) {
+                self.heard.insert(share, progress);
+            }
+        }
+        Ok(&self.heard)
+    }
+}
+
+impl IngestLog for KafkaShares {
+    fn commit(&mut self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
+        let share = self.share_of(ingester).ok_or(LogError::Fenced)?;
+        let inlet = self.open.get_mut(&share).ok_or(LogError::Fenced)?;
+        let committed = inlet.commit(ingester, records, progress);
+        if matches!(committed, Err(LogError::Fenced)) {
+            tracing::warn!(ingester, "another replica has this share now");
+            self.open.remove(&share);
+            self.fenced.insert(share, Instant::now() + AFTER_FENCED);
+        }
+        committed
+    }
+
+    fn progress(&self, ingester: &str) -> Result<Option<Vec<u8>>, LogError> {
+        let inlet = self.share_of(ingester).and_then(|share| self.open.get(&share));
+        inlet.map_or(Ok(None), |inlet| inlet.progress(ingester))
+    }
+
+    fn partitions(&self, topic: &str) -> u32 {
+        self.partitions.get(topic).copied().unwrap_or(0)
+    }
+
+    fn shares(&mut self) -> Option<&mut dyn Shares> {
+        Some(self)
+    }
+}

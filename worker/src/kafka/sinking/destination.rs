@@ -1,0 +1,121 @@
+//! Where a sink's batches go, and what it reads for that.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use crds::{Checked, spec::Sink};
+
+use super::{
+    Record,
+    console::ConsoleSink,
+    files::{Files, Offsets},
+    topic::{Producers, TopicSink},
+};
+use crate::{
+    cli::Mistake,
+    kafka::{admin::Admin, client::Cluster, names::Names},
+    secrets::Secrets,
+    sink::{
+        database::{Connector, Database},
+        row::{Change, Reader},
+    },
+};
+
+/// Where a batch goes.
+pub(super) enum Destination {
+    Database(Box<Store>),
+    Files(Files),
+    Topic(TopicSink),
+    Console(ConsoleSink),
+}
+
+impl Destination {
+    /// Whatever was taken and is not written belongs to a membership that is over: it is read again.
+    pub(super) fn forget(&mut self) {
+        match self {
+            Self::Files(files) => files.forget(),
+            Self::Console(console) => console.forget(),
+            Self::Database(_) | Self::Topic(_) => {}
+        }
+    }
+
+    /// Writes what waits, and says how far that is.
+    pub(super) fn finish(&mut self) -> anyhow::Result<Offsets> {
+        match self {
+            Self::Files(files) => files.finish(),
+            Self::Console(console) => console.finish(),
+            Self::Database(_) | Self::Topic(_) => Ok(Offsets::new()),
+        }
+    }
+}
+
+/// A database that is connected whenever something is to be written.
+pub(super) struct Store {
+    pub reader: Reader,
+    pub connector: Connector,
+    pub connected: Option<Database>,
+}
+
+/// Decides by the kind of the sink.
+///
+/// # Errors
+/// A [`Mistake`] where the manifest asks for what cannot be had.
+pub(super) fn destination(
+    checked: &Checked,
+    sink: &Sink,
+    cluster: &Cluster,
+    names: &Names,
+    secrets: &Secrets,
+) -> anyhow::Result<Destination> {
+    if let Some(to) = &sink.kafka {
+        let facts = Admin::new(cluster)?.facts(&[&to.topic])?;
+        let partitions = facts.get(&to.topic).map_or(0, |fact| fact.partitions);
+        let producers = Arc::new(Producers::new(cluster, names.sink_group(&sink.name)));
+        return Ok(Destination::Topic(TopicSink::new(&checked.plan, sink, to, names, partitions, producers)?));
+    }
+    if let Some(console) = &sink.console {
+        return Ok(Destination::Console(ConsoleSink::new(&checked.plan, sink, console, names)?));
+    }
+    if let Some(parquet) = &sink.parquet {
+        if parquet.path.contains("://") {
+            let told = format!("sink {}: {}: files go to a directory in this version", sink.name, parquet.path);
+            return Err(Mistake(told).into());
+        }
+        return Ok(Destination::Files(Files::new(&checked.plan, sink, names, PathBuf::from(&parquet.path))?));
+    }
+    let reader = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?;
+    let connector = Connector::of(sink, &reader.targets, secrets)?.context("bug: a sink without a kind")?;
+    Ok(Destination::Database(Box::new(Store { reader, connector, connected: None })))
+}
+
+/// Topics to read; those of accepted events with their stream.
+pub(super) fn topics(sink: &Sink, names: &Names) -> BTreeMap<String, Option<String>> {
+    let mut topics = BTreeMap::new();
+    if !sink.tables.is_empty() {
+        topics.insert(names.results(), None);
+    }
+    topics.extend(sink.topics.iter().map(|topic| (topic.clone(), None)));
+    topics.extend(sink.streams.iter().map(|stream| (names.silver(stream), Some(stream.clone()))));
+    topics
+}
+
+/// Reads records into changes; a tombstone says nothing that the row before it did not say.
+///
+/// # Errors
+/// On bytes that the engine did not write.
+pub(super) fn changes(
+    reader: &mut Reader,
+    topics: &BTreeMap<String, Option<String>>,
+    batch: &[Record],
+) -> anyhow::Result<Vec<Change>> {
+    let mut changes = Vec::with_capacity(batch.len());
+    for record in batch.iter().filter(|record| !record.value.is_empty()) {
+        let stream = topics.get(&record.topic).context("a record of a topic that was not asked for")?;
+        let change = match stream {
+            Some(stream) => reader.event(stream, record.offset, &record.value)?,
+            None => reader.row(record.offset, &record.value)?,
+        };
+        changes.extend(change);
+    }
+    Ok(changes)
+}
