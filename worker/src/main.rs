@@ -28,6 +28,9 @@ enum Command {
     Query(cli::query::Args),
     /// Show events of topics as they pass.
     Tail(cli::tail::Args),
+    /// Show the partitions of a fleet's topics, how far each group has read them, and who owns what.
+    #[cfg(feature = "fleet")]
+    Topics(cli::topics::Args),
     /// Look at records that could not be counted, repair them, and count them after all.
     DeadLetters(cli::dead_letters::Args),
     /// Write the manifest's synthetic events.
@@ -60,6 +63,8 @@ fn main() -> ExitCode {
         Command::Test(args) => cli::test::run(args),
         Command::Query(args) => cli::query::run(args),
         Command::Tail(args) => cli::tail::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Topics(args) => cli::topics::run(args),
         Command::DeadLetters(args) => cli::dead_letters::run(args),
         Command::Generate(args) => cli::generate::run(args),
         #[cfg(feature = "fleet")]

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     dead_letters::{
         DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetterView, DeadLetters, ReplayReport,
-        ReplayRequest, watermarks,
+        ReplayRequest, Watermarks, watermarks,
     },
     run::Unowned,
     store::Reader,
@@ -126,6 +126,10 @@ fn list(args: &List) -> anyhow::Result<ExitCode> {
             let query = DeadLetterQuery { stream, reason, limit: args.limit };
             open(&unowned)?.list(&query, u64::MAX).map_err(told)?
         }
+        #[cfg(feature = "fleet")]
+        Place::Fleet(fleet) => {
+            over(&fleet).list(&DeadLetterQuery { stream, reason, limit: args.limit }, u64::MAX).map_err(told)?
+        }
         Place::Server(client) => {
             let mut query = vec![("limit", args.limit.to_string())];
             query.extend(stream.map(|stream| ("stream", stream)));
@@ -153,6 +157,8 @@ fn show_one(args: &Show) -> anyhow::Result<ExitCode> {
     let number: u64 = args.id.parse().map_err(|_| unknown())?;
     let letter: DeadLetterDetail = match args.at.find()? {
         Place::Directory(unowned) => open(&unowned)?.get(number).map_err(told)?.ok_or_else(unknown)?,
+        #[cfg(feature = "fleet")]
+        Place::Fleet(fleet) => over(&fleet).get(number).map_err(told)?.ok_or_else(unknown)?,
         Place::Server(client) => client.get(&format!("/api/v1/dead-letters/{number}"), &[])?,
     };
     if args.raw { print(&letter.bytes()) } else { print(show::detail(&letter).as_bytes()) }
@@ -173,6 +179,9 @@ fn replay(args: Replay) -> anyhow::Result<ExitCode> {
             }
             report
         }
+        // Which tables come too late is for those to tell who have the tables.
+        #[cfg(feature = "fleet")]
+        Place::Fleet(fleet) => over(&fleet).replay(&request, &Watermarks::new()).map_err(told)?,
         Place::Server(client) => client.post("/api/v1/dead-letters/replay", &request)?,
     };
     print(show::report(&report).as_bytes())
@@ -188,6 +197,11 @@ fn record(text: String) -> anyhow::Result<String> {
 
 fn open(unowned: &Unowned) -> anyhow::Result<DeadLetters> {
     Ok(DeadLetters::new(unowned.log.clone(), unowned.plan.clone())?)
+}
+
+#[cfg(feature = "fleet")]
+fn over(fleet: &crate::kafka::tailing::Fleet) -> DeadLetters {
+    DeadLetters::over(crate::kafka::letters::KafkaLetters(fleet.clone()), std::sync::Arc::clone(&fleet.plan))
 }
 
 fn told(error: DeadLetterError) -> anyhow::Error {

@@ -22,6 +22,8 @@ pub mod setup;
 #[cfg(feature = "fleet")]
 pub mod sink;
 pub mod tail;
+#[cfg(feature = "fleet")]
+pub mod topics;
 pub mod test;
 pub mod validate;
 

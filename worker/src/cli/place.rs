@@ -1,4 +1,4 @@
-//! Where a pipeline is: behind an address, or in a data directory that no process has.
+//! Where a pipeline is: behind an address, in a data directory that no process has, or in the topics of a fleet.
 
 use std::{
     io::{BufRead, BufReader},
@@ -10,6 +10,8 @@ use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::Mistake;
+#[cfg(feature = "fleet")]
+use crate::kafka::tailing::Fleet;
 use crate::run::{Owner, Unowned, visit};
 
 /// How long an answer may take.
@@ -27,6 +29,10 @@ pub struct Where {
     /// The pipeline that answers here.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080")]
     pub url: String,
+    /// The topics of a fleet: of the Kafka that this manifest names, with its secrets.
+    #[cfg(feature = "fleet")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "url"])]
+    pub manifest: Option<PathBuf>,
 }
 
 /// A pipeline.
@@ -35,6 +41,9 @@ pub enum Place {
     Server(Client),
     /// A directory that is open for us.
     Directory(Box<Unowned>),
+    /// A fleet's topics.
+    #[cfg(feature = "fleet")]
+    Fleet(Box<Fleet>),
 }
 
 impl Where {
@@ -43,12 +52,25 @@ impl Where {
     /// # Errors
     /// Where there is none.
     pub fn find(&self) -> anyhow::Result<Place> {
+        #[cfg(feature = "fleet")]
+        if let Some(manifest) = &self.manifest {
+            return Ok(Place::Fleet(Box::new(fleet(manifest)?)));
+        }
         let Some(directory) = &self.data_dir else { return Ok(Place::Server(Client::new(&self.url))) };
         Ok(match visit(directory)? {
             Owner::Process(url) => Place::Server(Client::new(&url)),
             Owner::Nobody(unowned) => Place::Directory(unowned),
         })
     }
+}
+
+#[cfg(feature = "fleet")]
+fn fleet(file: &std::path::Path) -> anyhow::Result<Fleet> {
+    let checked = super::manifest::load(file, &[])?;
+    let cluster =
+        crate::kafka::client::Cluster::of(&checked.manifest.spec, &crate::secrets::Secrets::from_environment())?;
+    let names = crate::kafka::names::Names::new(&checked.manifest.name);
+    Ok(Fleet { cluster, names, plan: std::sync::Arc::new(checked.plan) })
 }
 
 /// Asks the API of a running pipeline.

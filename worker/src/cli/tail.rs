@@ -1,4 +1,4 @@
-//! `clickstream tail [TOPIC…]`: events of several topics as they pass, from a running pipeline or a data directory.
+//! `clickstream tail [TOPIC…]`: events of several topics as they pass, from a running pipeline, a data directory or Kafka.
 
 mod line;
 
@@ -20,13 +20,16 @@ use super::{
     place::{Client, Place, Where},
 };
 use crate::{
-    run::Unowned,
     tail::{Tail, TailError, TopicEvent, TopicInfo, TopicKind, topics},
     tell,
 };
 
 /// Batches of events that wait for the terminal; behind them the server waits.
 const QUEUE: usize = 16;
+
+/// How long a thread waits for events before it looks whether anybody listens.
+#[cfg(feature = "fleet")]
+const WAIT: Duration = Duration::from_secs(1);
 
 /// Arguments of `tail`.
 #[derive(clap::Args, Debug)]
@@ -77,11 +80,22 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Place::Directory(unowned) => {
             let chosen = choose(&args.topics, &topics(&unowned.log, &unowned.plan)?);
             let mut painter = Painter::new(style, wants_color, &chosen);
-            let printed = print(&mut painter, &from_directory(&unowned, &chosen, args.last)?);
+            let tails = open(&chosen, |name| Tail::new(Arc::clone(&unowned.log), &unowned.plan, name, args.last))?;
+            let printed = print(&mut painter, &from_tails(tails, args.last)?);
             if args.follow {
                 tell::line(&format!("no process runs on {}: nothing more will come", unowned.path.display()));
             }
             printed
+        }
+        #[cfg(feature = "fleet")]
+        Place::Fleet(fleet) => {
+            let chosen = choose(&args.topics, &fleet.topics()?);
+            let mut painter = Painter::new(style, wants_color, &chosen);
+            let tails = open(&chosen, |name| fleet.tail(name, args.last))?;
+            match args.follow {
+                true => follow_tails(tails, args.last, &mut painter)?,
+                false => print(&mut painter, &from_tails(tails, args.last)?),
+            }
         }
         Place::Server(client) => {
             let there: Topics = client.get("/api/v1/topics", &[])?;
@@ -125,23 +139,55 @@ fn print(painter: &mut Painter, events: &[TopicEvent]) -> io::Result<()> {
     out.flush()
 }
 
-/// The newest of each topic, all in the order of their arrival.
-fn from_directory(unowned: &Unowned, chosen: &[String], last: u64) -> anyhow::Result<Vec<TopicEvent>> {
-    let mut all = Vec::new();
-    for name in chosen {
-        let tail = Tail::new(Arc::clone(&unowned.log), &unowned.plan, name, last);
-        let mut tail = tail.map_err(|error| match error {
+fn open(chosen: &[String], tail: impl Fn(&str) -> Result<Tail, TailError>) -> anyhow::Result<Vec<Tail>> {
+    let one = |name: &String| {
+        tail(name).map_err(|error| match error {
             TailError::Unknown { .. } => anyhow::Error::new(Mistake(error.to_string())),
             TailError::Log(error) => error.into(),
-        })?;
-        let mut events = Vec::new();
-        while !tail.is_at_end() {
-            events.extend(tail.next(Duration::ZERO)?);
-        }
-        all.extend(newest(events, last));
+        })
+    };
+    chosen.iter().map(one).collect()
+}
+
+/// The newest of each topic, all in the order of their arrival.
+fn from_tails(tails: Vec<Tail>, last: u64) -> anyhow::Result<Vec<TopicEvent>> {
+    let mut all = Vec::new();
+    for mut tail in tails {
+        all.extend(newest(read_to_end(&mut tail)?, last));
     }
     sort(&mut all);
     Ok(all)
+}
+
+fn read_to_end(tail: &mut Tail) -> anyhow::Result<Vec<TopicEvent>> {
+    let mut events = Vec::new();
+    while !tail.is_at_end() {
+        events.extend(tail.next(Duration::ZERO)?);
+    }
+    Ok(events)
+}
+
+/// Prints until the reader has seen enough: a thread for each topic, one bounded channel.
+#[cfg(feature = "fleet")]
+fn follow_tails(tails: Vec<Tail>, last: u64, painter: &mut Painter) -> anyhow::Result<io::Result<()>> {
+    let (sender, batches) = bounded::<anyhow::Result<Vec<TopicEvent>>>(QUEUE);
+    for mut tail in tails {
+        let sender = sender.clone();
+        let follow = move || {
+            let mut next = read_to_end(&mut tail).map(|events| newest(events, last));
+            while sender.send(next).is_ok() {
+                next = tail.next(WAIT).map_err(anyhow::Error::from);
+            }
+        };
+        thread::Builder::new().name("tail".into()).spawn(follow)?;
+    }
+    drop(sender);
+    for events in batches {
+        if let Err(error) = print(painter, &events?) {
+            return Ok(Err(error));
+        }
+    }
+    Ok(Ok(()))
 }
 
 fn from_server(client: &Client, chosen: &[String], last: u64) -> anyhow::Result<Vec<TopicEvent>> {

@@ -1,7 +1,7 @@
 //! Dead letters: looked through, shown, and sent through the pipeline again once they are repaired.
 //!
 //! ```text
-//!  _dead_letters ─► chosen ─► repair (expressions, JSON) ─► judged by a MAP task ─┬─► _repaired + marks, one commit
+//!  dead letters ─► chosen ─► repair (expressions, JSON) ─► judged by a MAP task ─┬─► repaired + marks, one commit
 //!                                                                                 └─► told why it is still refused
 //! ```
 //! Invariants: a letter that was replayed is marked in the commit that writes its repaired record, so that no letter goes in
@@ -16,6 +16,7 @@ mod judge;
 mod marks;
 mod repair;
 mod replay;
+mod store;
 mod stored;
 mod view;
 
@@ -24,22 +25,22 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use engine::{batch::RawBatch, codec::Reader, output::Source, plan::Plan, time::Millis};
+use engine::{codec::Reader, plan::Plan, time::Millis};
 
 pub use choose::Choice;
 pub use freed::watermarks;
 pub(crate) use judge::FieldReader;
 pub use replay::{Outcome, ReplayReport, ReplayRequest, Replayed};
+pub use store::{LetterStore, Replaying};
 pub use view::{DeadLetterDetail, DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount};
 
-use crate::{
-    driver::Layout,
-    limits,
-    log::SharedLog,
-    ports::{Log, LogError},
-};
+use crate::{log::SharedLog, ports::LogError};
 use marks::Marks;
+use store::EmbeddedLetters;
 use stored::Stored;
+
+/// Under what name the log remembers which letters were replayed.
+pub(crate) const MARKS: &str = Marks::NAME;
 
 /// Why a question about dead letters has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -62,9 +63,8 @@ pub enum DeadLetterError {
 
 /// The dead letters of one pipeline.
 pub struct DeadLetters {
-    log: SharedLog,
+    store: Box<dyn LetterStore>,
     plan: Arc<Plan>,
-    layout: Layout,
     /// Held while letters are replayed: marks are read, added to and written back.
     replaying: Mutex<()>,
 }
@@ -73,13 +73,18 @@ pub struct DeadLetters {
 pub type Watermarks = BTreeMap<String, Millis>;
 
 impl DeadLetters {
-    /// Finds them in the log.
+    /// Finds them in the embedded log.
     ///
     /// # Errors
     /// Where the log was opened without their topic.
     pub fn new(log: SharedLog, plan: Arc<Plan>) -> Result<Self, LogError> {
-        let layout = Layout::find(&log, &plan)?;
-        Ok(Self { log, plan, layout, replaying: Mutex::new(()) })
+        Ok(Self::over(EmbeddedLetters::new(log, &plan)?, plan))
+    }
+
+    /// Those that lie elsewhere.
+    #[must_use]
+    pub fn over(store: impl LetterStore + 'static, plan: Arc<Plan>) -> Self {
+        Self { store: Box::new(store), plan, replaying: Mutex::new(()) }
     }
 
     /// The newest letters that are wanted, among the newest `look_through`, and how many there are by reason.
@@ -90,7 +95,7 @@ impl DeadLetters {
         let marks = self.marks()?;
         let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
         let mut letters = VecDeque::new();
-        let end = self.log.offsets(self.layout.dead_letters()).end;
+        let end = self.store.numbers()?.end;
         self.scan(end.saturating_sub(look_through), |id, letter| {
             *counts.entry((letter.stream.clone(), letter.reason.clone())).or_default() += 1;
             if query.wants(&letter.stream, &letter.reason) {
@@ -109,7 +114,7 @@ impl DeadLetters {
     /// Where the log cannot be read.
     pub fn get(&self, id: u64) -> Result<Option<DeadLetterDetail>, DeadLetterError> {
         let mut found = None;
-        if self.log.offsets(self.layout.dead_letters()).contains(&id) {
+        if self.store.numbers()?.contains(&id) {
             self.scan(id, |at, letter| {
                 found = (at == id).then_some(letter);
                 false
@@ -126,23 +131,15 @@ impl DeadLetters {
 
     /// Calls `each` with the letters from `first` on, until it returns false.
     fn scan(&self, first: u64, mut each: impl FnMut(u64, Stored) -> bool) -> Result<(), DeadLetterError> {
-        let at = self.layout.dead_letters();
-        let offsets = self.log.offsets(at);
-        let mut next = first.max(offsets.start);
-        let mut batch = RawBatch::default();
-        while next < offsets.end {
-            batch.clear();
-            self.log.read(at, next..offsets.end, limits::RESULTS_READ_BYTES, &mut batch)?;
-            let Some(last) = batch.records.last() else { break };
-            next = last.offset + 1;
-            for record in &batch.records {
-                let id = record.offset;
-                if !each(id, parse(id, batch.payload(record))?) {
-                    return Ok(());
-                }
+        let mut damaged = None;
+        self.store.scan(first, &mut |id, bytes| match parse(id, bytes) {
+            Ok(letter) => each(id, letter),
+            Err(error) => {
+                damaged = Some(error);
+                false
             }
-        }
-        Ok(())
+        })?;
+        damaged.map_or(Ok(()), Err)
     }
 
     /// The record behind a letter that holds only its beginning; `None` for whole letters and where retention was faster.
@@ -150,50 +147,14 @@ impl DeadLetters {
         if !letter.truncated {
             return Ok(None);
         }
-        let raw = self.plan.topics.iter().position(|topic| topic.name == letter.topic);
-        let topic = raw.map_or(Source::REPAIRED, |topic| topic as u32);
-        let at = self.layout.source(Source { topic, partition: letter.partition });
-        let mut batch = RawBatch::default();
-        self.log.read(at, letter.offset..letter.offset + 1, 1, &mut batch)?;
-        let record = batch.records.first().filter(|record| record.offset == letter.offset);
-        Ok(record.map(|record| match raw {
-            Some(_) => batch.payload(record).to_vec(),
-            None => behind_stream(batch.payload(record)).to_vec(),
-        }))
+        let record = self.store.record(&letter.topic, letter.partition, letter.offset)?;
+        let is_raw = self.plan.topics.iter().any(|topic| topic.name == letter.topic);
+        Ok(record.map(|record| if is_raw { record } else { behind_stream(&record).to_vec() }))
     }
 
     fn marks(&self) -> Result<Marks, LogError> {
-        Ok(self.log.progress(Marks::NAME)?.map(|bytes| Marks::read(&bytes)).unwrap_or_default())
+        Ok(self.store.marks()?.map(|bytes| Marks::read(&bytes)).unwrap_or_default())
     }
-}
-
-/// A page of letters that were read elsewhere, the newest first.
-///
-/// # Errors
-/// Where one is damaged.
-pub fn page(query: &DeadLetterQuery, letters: &[(u64, Vec<u8>)]) -> Result<DeadLetterPage, DeadLetterError> {
-    let mut counts: BTreeMap<(String, String), u64> = BTreeMap::new();
-    let mut found = VecDeque::new();
-    for (id, bytes) in letters {
-        let letter = parse(*id, bytes)?;
-        *counts.entry((letter.stream.clone(), letter.reason.clone())).or_default() += 1;
-        if query.wants(&letter.stream, &letter.reason) {
-            found.push_front(letter.view(*id, false));
-            found.truncate(query.limit);
-        }
-    }
-    let reasons = counts.into_iter().map(|((stream, reason), count)| ReasonCount { stream, reason, count });
-    Ok(DeadLetterPage { reasons: reasons.collect(), letters: found.into() })
-}
-
-/// A letter that was read elsewhere, with the bytes it holds.
-///
-/// # Errors
-/// Where it is damaged.
-pub fn detail(id: u64, bytes: &[u8]) -> Result<DeadLetterDetail, DeadLetterError> {
-    let letter = parse(id, bytes)?;
-    let held = letter.bytes();
-    Ok(DeadLetterDetail::new(letter.view(id, false), &held))
 }
 
 fn parse(id: u64, bytes: &[u8]) -> Result<Stored, DeadLetterError> {

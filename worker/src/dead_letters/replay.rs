@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::{output::Source, value::Value};
+use engine::value::Value;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,11 +11,7 @@ use super::{
     repair::{self, Repair},
     stored::Stored,
 };
-use crate::{
-    clock, limits,
-    log::record::write_repaired,
-    ports::{Commit, Log, Records},
-};
+use crate::{clock, limits, log::record::write_repaired, ports::Records};
 
 use super::marks::Marks;
 
@@ -125,7 +121,9 @@ impl DeadLetters {
     pub fn replay(&self, request: &ReplayRequest, marks: &Watermarks) -> Result<ReplayReport, DeadLetterError> {
         request.check()?;
         let _one_at_a_time = self.replaying.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut replayed = self.marks()?;
+        let mut session = if request.dry_run { None } else { Some(self.store.begin()?) };
+        let marked = session.as_ref().map_or_else(|| self.store.marks(), |session| session.marks())?;
+        let mut replayed = marked.map(|bytes| Marks::read(&bytes)).unwrap_or_default();
         let choice = self.choose(request, &replayed)?;
         let mut bench = Bench::new(self, request, &choice.letters)?;
         let mut report = ReplayReport {
@@ -150,11 +148,8 @@ impl DeadLetters {
                 report.letters.push(shown(*id, result));
             }
         }
-        if !request.dry_run && !records.is_empty() {
-            let at = self.layout.source(Source { topic: Source::REPAIRED, partition: 0 });
-            let progress = replayed.write();
-            let appends = [(at, &records)];
-            self.log.commit(&Commit { appends: &appends, position: None, progress: Some((Marks::NAME, &progress)) })?;
+        if let Some(session) = session.as_mut().filter(|_| !records.is_empty()) {
+            session.commit(&records, &replayed.write())?;
         }
         Ok(report)
     }

@@ -69,13 +69,22 @@ impl Feed {
         self.caught_up
     }
 
+    /// The first offset that is still there, and the one behind the last record.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn offsets(&self) -> Result<std::ops::Range<u64>, LogError> {
+        let marks = self.consumer.fetch_watermarks(&self.topic, self.partition, REQUEST_TIME_MAX);
+        let (start, end) = marks.map_err(|error| failed("read", &self.place, error))?;
+        Ok(start as u64..end as u64)
+    }
+
     /// The offset behind the last record.
     ///
     /// # Errors
     /// Where no broker answers.
     pub fn end(&self) -> Result<u64, LogError> {
-        let marks = self.consumer.fetch_watermarks(&self.topic, self.partition, REQUEST_TIME_MAX);
-        marks.map(|(_, end)| end as u64).map_err(|error| failed("read", &self.place, error))
+        Ok(self.offsets()?.end)
     }
 
     /// Waits for records, at most for `wait`; appends them to `batch`. Brokers that come and go are waited for.

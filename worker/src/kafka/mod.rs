@@ -32,6 +32,8 @@ pub mod process;
 pub mod facts;
 pub mod feed;
 pub mod tailing;
+pub mod overview;
+pub mod letters;
 pub mod serving;
 
 mod produce;

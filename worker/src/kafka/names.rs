@@ -104,6 +104,12 @@ impl Names {
         self.of(&format!("process.{instance}.{thread}"))
     }
 
+    /// The transactional id of replays of dead letters: one at a time.
+    #[must_use]
+    pub fn replay_transaction(&self) -> String {
+        self.of("dead-letters")
+    }
+
     /// The transactional id of an ingester: one at a time writes under it.
     #[must_use]
     pub fn ingest_transaction(&self, ingester: &str) -> String {

@@ -16,16 +16,12 @@ use crds::Checked;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use prometheus::{IntGauge, Registry};
 
-use super::{
-    client::{Cluster, failed},
-    facts::Facts,
-    feed::Feed,
-    names::Names,
-};
+use super::{client::Cluster, facts::Facts, feed::Feed, letters::KafkaLetters, names::Names, tailing::Fleet};
 use crate::{
     clock,
     dead_letters::{
-        self, DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, ReplayReport, ReplayRequest,
+        self, DeadLetterDetail, DeadLetterError, DeadLetterPage, DeadLetterQuery, DeadLetters, ReplayReport,
+        ReplayRequest,
     },
     health::HealthServer,
     metrics::ledger::Ledger,
@@ -114,7 +110,13 @@ pub fn run(
             move |board| gather_facts(&facts, &lag, board)
         })?,
     ];
-    let live = FleetPipeline { board: Arc::clone(&board), cluster: cluster.clone(), names };
+    let fleet = Fleet { cluster: cluster.clone(), names, plan: Arc::new(plan.clone()) };
+    let live = FleetPipeline {
+        board: Arc::clone(&board),
+        letters: DeadLetters::over(KafkaLetters(fleet.clone()), Arc::clone(&fleet.plan)),
+        fleet,
+        reader: Arc::clone(&reader),
+    };
     metrics.register(Box::new(Ledger::new(Arc::clone(&reader))))?;
     let state = ServeState {
         pipeline: PipelineInfo::new(plan, spec.serve.dashboard.refresh.to_std(), !spec.serve.dashboard.disabled),
@@ -218,33 +220,9 @@ fn gather_facts(facts: &Facts, lag: &IntGauge, board: &Board) -> anyhow::Result<
 /// What requests may ask of a fleet.
 struct FleetPipeline {
     board: Arc<Board>,
-    cluster: Cluster,
-    names: Names,
-}
-
-impl FleetPipeline {
-    /// Reads letters from `first` on, up to the end as it is now.
-    fn letters(&self, first: u64, count_max: u64) -> Result<Vec<(u64, Vec<u8>)>, LogError> {
-        let topic = self.names.dead_letters();
-        let end = Feed::open(&self.cluster, &topic, 0, 0)?.end()?;
-        let first = first.max(end.saturating_sub(count_max));
-        let mut found = Vec::new();
-        if first >= end {
-            return Ok(found);
-        }
-        let mut feed = Feed::open(&self.cluster, &topic, 0, first)?;
-        let (mut batch, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(10));
-        while !feed.is_caught_up() && (found.len() as u64) < count_max {
-            feed.read(WAIT, &mut batch)?;
-            found.extend(batch.drain(..).filter_map(|record| Some((record.offset, record.value?))));
-            if Instant::now() >= deadline {
-                let late = rdkafka::error::RDKafkaErrorCode::OperationTimedOut;
-                let late = rdkafka::error::KafkaError::MessageConsumption(late);
-                return Err(failed("read", &topic, late));
-            }
-        }
-        Ok(found)
-    }
+    fleet: Fleet,
+    letters: DeadLetters,
+    reader: Arc<Reader>,
 }
 
 impl Live for FleetPipeline {
@@ -253,25 +231,25 @@ impl Live for FleetPipeline {
     }
 
     fn dead_letters(&self, query: &DeadLetterQuery) -> Result<DeadLetterPage, Box<dyn Error + Send + Sync>> {
-        Ok(dead_letters::page(query, &self.letters(0, LETTERS_MAX)?)?)
+        Ok(self.letters.list(query, LETTERS_MAX)?)
     }
 
     fn dead_letter(&self, id: u64) -> Result<Option<DeadLetterDetail>, DeadLetterError> {
-        let found = self.letters(id, LETTERS_MAX)?;
-        found.iter().find(|(offset, _)| *offset == id).map(|(_, letter)| dead_letters::detail(id, letter)).transpose()
+        self.letters.get(id)
     }
 
-    fn replay(&self, _request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError> {
-        let told = "dead letters of a fleet are not replayed from here yet: write repaired records to their raw topic";
-        Err(DeadLetterError::Mistake(told.into()))
+    fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError> {
+        // Tables that cannot be read now only leave the report without what comes too late.
+        let marks = dead_letters::watermarks(&self.reader).unwrap_or_default();
+        self.letters.replay(request, &marks)
     }
 
     fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
-        Ok(Vec::new())
+        self.fleet.topics()
     }
 
-    fn tail(&self, topic: &str, _last: u64) -> Result<Tail, TailError> {
-        Err(TailError::Unknown { name: topic.into(), there: Vec::new() })
+    fn tail(&self, topic: &str, last: u64) -> Result<Tail, TailError> {
+        self.fleet.tail(topic, last)
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -12,7 +12,7 @@ use crate::{
 
 /// The running pipeline. Calls are short: they read counters and a few records of the log.
 ///
-/// Two stand behind it: the runtime, and the fixture of the tests.
+/// Three stand behind it: a run, a fleet, and the fixture of the tests.
 pub trait Live: Send + Sync {
     /// How it is doing.
     fn status(&self) -> Status;
@@ -35,13 +35,13 @@ pub trait Live: Send + Sync {
     /// When the request is wrong, or the log failed and nothing was written.
     fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError>;
 
-    /// Its topics.
+    /// Its topics. Called from a blocking thread.
     ///
     /// # Errors
     /// When the log cannot be read.
     fn topics(&self) -> Result<Vec<TopicInfo>, LogError>;
 
-    /// A reader of a topic, from its newest `last` records on.
+    /// A reader of a topic, from its newest `last` records on. Called from a blocking thread.
     ///
     /// # Errors
     /// When there is no such topic, or the log cannot be read.

@@ -29,7 +29,8 @@ pub struct Parameters {
 
 /// `GET /api/v1/topics`.
 pub async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Problem> {
-    let topics = shared.state.live.topics().map_err(|error| Problem::ours(&error))?;
+    let asked = tokio::task::spawn_blocking(move || shared.state.live.topics()).await;
+    let topics = asked.map_err(|error| Problem::ours(&error))?.map_err(|error| Problem::ours(&error))?;
     Ok(Json(json!({ "topics": topics })))
 }
 
@@ -47,7 +48,9 @@ pub async fn events(
     let place = shared.tails.clone().try_acquire_owned().map_err(|_| {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("{} follow topics already", limits::TAILS_MAX))
     })?;
-    let tail = shared.state.live.tail(&topic, last).map_err(|error| match error {
+    let asking = Arc::clone(&shared);
+    let asked = tokio::task::spawn_blocking(move || asking.state.live.tail(&topic, last)).await;
+    let tail = asked.map_err(|error| Problem::ours(&error))?.map_err(|error| match error {
         TailError::Unknown { .. } => Problem::new(StatusCode::NOT_FOUND, error.to_string()),
         TailError::Log(error) => Problem::ours(&error),
     })?;
