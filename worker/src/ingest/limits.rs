@@ -29,6 +29,10 @@ pub const SHARE_BLOCKS_AHEAD: u64 = 32;
 /// How often a replica that is ahead, or has written everything that is its own, looks at the others.
 pub const SHARE_LOOK_EVERY: Duration = Duration::from_millis(50);
 
+/// The longest time between two looks at whose the shares are, while rows are committed. Taking part in the group is due
+/// every five minutes; whoever joins waits for it.
+pub const SHARE_LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// The longest an ingester with a pace sleeps before it looks at the clock again.
 pub const PACE_STEP: Duration = Duration::from_millis(50);
 

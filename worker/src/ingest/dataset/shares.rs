@@ -27,7 +27,7 @@ use crate::{
     ingest::{
         IngestError,
         control::Control,
-        limits::{SHARE_BLOCK_ROWS, SHARE_BLOCKS_AHEAD, SHARE_LOOK_EVERY, SHARES},
+        limits::{SHARE_BLOCK_ROWS, SHARE_BLOCKS_AHEAD, SHARE_LOOK_EVERY, SHARE_LOOK_MAX, SHARES},
         outbox::{Outbox, Topics},
     },
     ports::LogError,
@@ -63,6 +63,7 @@ struct Sharing<'a> {
     pacer: Pacer,
     /// The shares that are ours, as far as they are committed.
     mine: BTreeMap<u32, ShareProgress>,
+    looked_at: Instant,
 }
 
 /// Commits what is ours until every row of every share is committed, by whomever, or somebody asks for the end.
@@ -76,7 +77,8 @@ pub(super) fn run(
     control: &Control,
 ) -> Result<(), IngestError> {
     let pacer = Pacer::new(feed.pace);
-    let mut sharing = Sharing { feed, topics, outbox, control, pacer, mine: BTreeMap::new() };
+    let mut sharing =
+        Sharing { feed, topics, outbox, control, pacer, mine: BTreeMap::new(), looked_at: Instant::now() };
     let mut is_written = true;
     while !control.stopped() {
         is_written &= !sharing.take_over()?;
@@ -105,6 +107,7 @@ fn share_of(file: &DataFile, block: u64) -> u32 {
 impl Sharing<'_> {
     /// Looks whose the shares are; whether that has changed.
     fn take_over(&mut self) -> Result<bool, IngestError> {
+        self.looked_at = Instant::now();
         let Some(ours) = self.outbox.ours()? else { return Ok(false) };
         self.mine.clear();
         for share in ours {
@@ -181,8 +184,9 @@ impl Sharing<'_> {
             while from < block.rows.len() {
                 let left = SHARE_BLOCK_ROWS - stand.row % SHARE_BLOCK_ROWS;
                 let until = block.rows.len().min(from + left as usize);
-                if self.rows(&file, stand, &block, from..until)? == Outcome::Stopped {
-                    return Ok(Outcome::Stopped);
+                match self.rows(&file, stand, &block, from..until)? {
+                    Outcome::Ended => {}
+                    other => return Ok(other),
                 }
                 let last = block.rows[until - 1];
                 stand.row += (until - from) as u64;
@@ -243,6 +247,10 @@ impl Sharing<'_> {
             self.topics.turn();
             self.control.count(ready as u64);
             self.mine.insert(share, progress.clone());
+            // At a low rate a block takes minutes, and the others wait to hear that we live.
+            if self.looked_at.elapsed() >= SHARE_LOOK_MAX && self.take_over()? {
+                return Ok(Outcome::Changed);
+            }
         }
         Ok(Outcome::Ended)
     }
