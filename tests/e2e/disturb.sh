@@ -1,0 +1,154 @@
+# What befalls pipelines in a cluster, under load: each scene says what is to be seen afterwards. Sourced.
+# shellcheck shell=bash
+
+disturb() {
+    scale
+    kill_pods
+    kill_broker
+    change_with_a_dying_operator
+    upgrade_and_roll_back
+    refuse_an_invalid_change
+    suspend_and_resume
+    lose_a_node
+}
+
+ready_processors() { # PIPELINE COUNT
+    local said
+    said=$(k get csp "$1" -o 'jsonpath={.status.process.replicas} {.status.process.readyReplicas}')
+    echo "replicas, ready: $said"
+    [ "$said" = "$2 $2" ]
+}
+
+scale() {
+    local before after
+    before=$(pods_of category-sales)
+    must "kubectl scale: 4 processors of category-sales" k scale csp category-sales --replicas=4
+    await 120 "4 processors ready" ready_processors category-sales 4
+    after=$(pods_of category-sales)
+    [ -z "$(comm -23 <(echo "$before") <(echo "$after"))" ] || fail "scaling up replaced pods:"$'\n'"$after"
+    goes_on category-sales "scaled up"
+    must "kubectl scale: 2 processors" k scale csp category-sales --replicas=2
+    await 120 "2 processors ready" ready_processors category-sales 2
+    await 120 "category-sales Ready" is category-sales Ready True
+    goes_on category-sales "scaled down"
+}
+
+# Without grace: no drain, no last commit.
+kill_pod() { k delete pod "$1" --force --grace-period=0 >/dev/null 2>&1; }
+
+kill_pods() {
+    local row pipeline component pod
+    for row in "category-sales ingest-checkout" "category-sales process" "category-sales serve" "medallion sink-bronze" \
+        "medallion sink-silver-lake" "medallion process" "dataset-split ingest-dataset"; do
+        read -r pipeline component <<<"$row"
+        pod=$(pod_of "$pipeline" "$component")
+        must "killed: $pod" kill_pod "$pod"
+        await 180 "$pipeline Ready again" back_without "$pipeline" "$component" "$pod"
+        goes_on "$pipeline" "${component%%-*} killed"
+    done
+}
+
+# back_without PIPELINE COMPONENT POD: as many pods as there should be are ready, and that one is not among them.
+back_without() {
+    local wanted ready
+    wanted=$(k get deployment "$1-$2" -o 'jsonpath={.spec.replicas}')
+    ready=$(k get pods -l "clickstream.dev/pipeline=$1,app.kubernetes.io/component=$2" --no-headers | awk '$2 == "1/1" {print $1}')
+    echo "$wanted wanted, ready: $ready"
+    ! grep -qx "$3" <<<"$ready" && [ "$(grep -c . <<<"$ready")" = "$wanted" ] && is "$1" Ready True
+}
+
+kill_broker() {
+    local before
+    before=$(k get pod kafka-1 -o 'jsonpath={.metadata.uid}')
+    must "killed: kafka-1" kill_pod kafka-1
+    goes_on category-sales "a broker killed"
+    another() { k get pod kafka-1 && [ "$(k get pod kafka-1 -o 'jsonpath={.metadata.uid}')" != "$before" ]; }
+    await 60 "kafka-1 is another pod" another
+    await 180 "three brokers ready again" k rollout status statefulset/kafka --timeout=5s
+    for name in "${PIPELINES[@]}"; do goes_on "$name" "three brokers again"; done
+}
+
+operator_pod() { k get pods -l app.kubernetes.io/name=clickstream-operator -o "jsonpath={.items[0].metadata.name}"; }
+
+# Every pod is another one, and the parts are as the spec says.
+restarted() { # PIPELINE BEFORE
+    local left
+    left=$(comm -12 <(echo "$2") <(pods_of "$1"))
+    [ -z "$left" ] || { echo "not restarted yet: $left"; return 1; }
+    is "$1" Ready True && is "$1" Progressing False
+}
+
+change_with_a_dying_operator() {
+    local before
+    before=$(pods_of category-sales)
+    must "spec changed: restart" k patch csp category-sales --type=merge -p '{"spec":{"restart":"e2e"}}'
+    must "killed in the middle: the operator" kill_pod "$(operator_pod)"
+    await 240 "every pod of category-sales was replaced, and it is settled" restarted category-sales "$before"
+    goes_on category-sales "restarted by another operator"
+}
+
+# The operator that runs now has looked at the pipeline: what was taken away is there again.
+operator_works() {
+    local budget=pdb/category-sales-process
+    k delete "$budget" >/dev/null
+    await 120 "$1: the operator puts right what was deleted" k get "$budget"
+}
+
+upgrade_and_roll_back() {
+    local before name
+    declare -A before
+    for name in "${PIPELINES[@]}"; do before[$name]=$(pods_of "$name"); done
+    must "helm upgrade" helm upgrade clickstream "$CHART" "${CHOICES[@]}" --set operator.logLevel=debug,operator.replicas=2
+    await 120 "two operators, one leads" k rollout status deployment/clickstream --timeout=5s
+    operator_works "upgraded"
+    must "helm rollback" helm rollback clickstream 1
+    await 120 "one operator" k rollout status deployment/clickstream --timeout=5s
+    operator_works "rolled back"
+    for name in "${PIPELINES[@]}"; do
+        must "no pod of $name was touched by upgrade and rollback" pods_are "$name" "${before[$name]}"
+    done
+}
+
+refuse_an_invalid_change() {
+    local before
+    before=$(pods_of medallion)
+    must "spec changed: a table of a stream that is none" \
+        k patch csp medallion --type=json -p '[{"op":"replace","path":"/spec/tables/0/from","value":"nowhere"}]'
+    await 60 "medallion: Accepted is False" is medallion Accepted False
+    goes_on medallion "invalid change"
+    must "the pods are the same" pods_are medallion "$before"
+    must "spec put right" \
+        k patch csp medallion --type=json -p '[{"op":"replace","path":"/spec/tables/0/from","value":"events"}]'
+    await 120 "medallion Ready" is medallion Ready True
+    must "the pods are still the same" pods_are medallion "$before"
+}
+
+suspend_and_resume() {
+    local read
+    must "medallion suspended" k patch csp medallion --type=merge -p '{"spec":{"suspend":true}}'
+    none() { pods_of medallion; [ -z "$(pods_of medallion)" ]; }
+    await 120 "no pods" none
+    must "its Ready says so" grep -q "Ready=False Suspended" <(is medallion Ready False)
+    must "medallion resumed" k patch csp medallion --type=merge -p '{"spec":{"suspend":false}}'
+    await 180 "medallion Ready" is medallion Ready True
+    goes_on medallion "resumed"
+}
+
+# Everything on node 3 ends at once, a broker as well. Kubernetes waits for the node for five minutes; an administrator who
+# knows that it is dead says so by the taint, and the pods are made elsewhere.
+lose_a_node() {
+    if [ -z "$OWN" ] || [ "$K8S_NODES" -lt 3 ]; then
+        say "left out: a node that dies (only on three nodes of the suite's own)"
+        return
+    fi
+    local name
+    say "on node3: $(k get pods --field-selector spec.nodeName=node3 -o 'jsonpath={.items[*].metadata.name}')"
+    kill -KILL "$(cut -d' ' -f1 "$K8S_STATE/pids/node3")"
+    say "killed: node3"
+    gone() { "$KUBECTL" get node node3 --no-headers; "$KUBECTL" get node node3 --no-headers | grep -q NotReady; }
+    await 120 "node3 is NotReady" gone
+    must "node3 declared dead" "$KUBECTL" taint node node3 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute
+    for name in "${PIPELINES[@]}"; do await 240 "$name Ready without node3" is "$name" Ready True; done
+    await 240 "three brokers on two nodes" k rollout status statefulset/kafka --timeout=5s
+    for name in "${PIPELINES[@]}"; do goes_on "$name" "a node lost"; done
+}

@@ -1,0 +1,28 @@
+# Taking it away: what goes, and what stays. Sourced.
+# shellcheck shell=bash
+
+uninstall() {
+    local before
+    must "category-sales deleted" k delete csp category-sales --timeout=60s
+    await 120 "nothing of category-sales is left" nothing_left category-sales
+    # Its topics are: applied again, it knows every event without reading one again.
+    must "category-sales applied again" k apply -f "$WORK/category-sales.yaml"
+    await 240 "category-sales Ready" is category-sales Ready True
+    await 120 "its tables are as before" agrees category-sales --events "transactions=$WORK/category-sales.jsonl"
+    before=$(pods_of medallion)
+    must "helm uninstall" helm uninstall clickstream
+    must "the definition is kept" "$KUBECTL" get "$DEFINITION"
+    must "so are the pipelines" k get csp medallion dataset-split category-sales
+    must "and their pods" pods_are medallion "$before"
+    # Without an operator: nothing holds a pipeline back, and the cluster's garbage collector takes its objects.
+    must "all pipelines deleted, without an operator" k delete csp --all --timeout=60s
+    for name in "${PIPELINES[@]}"; do await 120 "nothing of $name is left" nothing_left "$name"; done
+}
+
+nothing_left() {
+    local left
+    left=$(k get deployments,jobs,services,configmaps,pods,poddisruptionbudgets,networkpolicies \
+        -l "clickstream.dev/pipeline=$1" -o name)
+    echo "$left"
+    [ -z "$left" ]
+}
