@@ -74,6 +74,30 @@ pub fn read(name: &str, manifest: &str) -> Option<Accepted> {
     }
 }
 
+impl Accepted {
+    /// The same with what the present spec says about numbers: how many pods, or none. They restart nothing and break
+    /// nothing, so they hold even where the rest of the present spec has to wait or is refused.
+    #[must_use]
+    pub fn with_numbers_of(mut self, present: &PipelineSpec) -> Self {
+        let spec = &mut self.spec;
+        spec.suspend = present.suspend;
+        spec.process.replicas = present.process.replicas;
+        spec.process.autoscale.clone_from(&present.process.autoscale);
+        spec.serve.replicas = present.serve.replicas;
+        for ingester in &mut spec.ingest {
+            if let Some(same) = present.ingest.iter().find(|other| other.name == ingester.name) {
+                ingester.replicas = same.replicas;
+            }
+        }
+        for sink in &mut spec.sinks {
+            if let Some(same) = present.sinks.iter().find(|other| other.name == sink.name) {
+                sink.replicas = same.replicas;
+            }
+        }
+        self
+    }
+}
+
 fn hash(spec: &PipelineSpec) -> String {
     let mut value = serde_json::to_value(spec).expect("a spec is plain maps, lists and scalars");
     forget(&mut value, &["suspend", "apply", "approve", "deletionPolicy", "tests", "objectives"]);

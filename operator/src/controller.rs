@@ -4,12 +4,16 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crds::{spec::ClickstreamPipeline, status::PipelineStatus};
 use futures_util::StreamExt as _;
-use k8s_openapi::api::{apps::v1::Deployment, batch::v1::Job, core::v1::ConfigMap, core::v1::Service};
+use k8s_openapi::api::{
+    apps::v1::Deployment,
+    batch::v1::Job,
+    core::v1::{ConfigMap, ObjectReference, Service},
+};
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams},
@@ -25,7 +29,7 @@ use serde_json::json;
 use crate::{
     accepted::{self, Accepted, Verdict, judge},
     apply,
-    desired::{MANAGER, MANIFEST_KEY, Owner, PIPELINE_LABEL, config_map_name},
+    desired::{MANAGER, MANIFEST_KEY, Owner, PIPELINE_LABEL, api_version, config_map_name},
     metrics::Metrics,
     observed::{Kind, Objects, Reading},
     status::{Facts, status},
@@ -104,11 +108,10 @@ where
 }
 
 async fn reconcile(pipeline: Arc<ClickstreamPipeline>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let started = Instant::now();
-    context.metrics.begins(jiff::Timestamp::now().as_second());
+    let in_progress = context.metrics.begins(jiff::Timestamp::now().as_second());
     let worked = tokio::time::timeout(RECONCILE_TIME_MAX, work(&pipeline, &context)).await;
     let result = worked.unwrap_or(Err(ReconcileError::Late));
-    context.metrics.ended(started.elapsed().as_secs_f64(), result.is_ok());
+    in_progress.ended(result.is_ok());
     if result.is_ok() {
         context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&pipeline));
     }
@@ -196,7 +199,8 @@ fn last_accepted(pipeline: &ClickstreamPipeline, owner: &Owner, observed: &Readi
     let Reading::Known(live) = observed else { return None };
     let hash = pipeline.status.as_ref()?.accepted_hash.as_ref()?;
     let config_map = live.get(&(Kind::ConfigMap, config_map_name(&owner.name, hash)))?;
-    accepted::read(&owner.name, config_map["data"][MANIFEST_KEY].as_str()?)
+    let last = accepted::read(&owner.name, config_map["data"][MANIFEST_KEY].as_str()?)?;
+    Some(last.with_numbers_of(&pipeline.spec))
 }
 
 /// Events for people: what was refused, and what was made or removed.
@@ -210,19 +214,35 @@ async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[St
     };
     let mut events = Vec::new();
     if let Some(message) = refused.filter(|message| !known(message)) {
-        events.push((EventType::Warning, "Refused", "Validate", message.to_owned()));
+        events.push((EventType::Warning, "Refused", "Validate", message.to_owned(), reference.clone()));
     }
-    if !steps.is_empty() {
-        let told: Vec<String> = steps.iter().map(ToString::to_string).collect();
-        events.push((EventType::Normal, "Applied", "Reconcile", told.join(", ")));
+    for step in steps {
+        let (reason, action) = step.event();
+        events.push((EventType::Normal, reason, action, step.to_string(), related(pipeline, step)));
     }
-    for (type_, reason, action, mut note) in events {
+    for (type_, reason, action, mut note, related) in events {
         note.truncate((0..=1_000.min(note.len())).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0));
-        let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None };
+        // The recorder counts events that differ in their note only as one, under the first note: what they are about tells
+        // them apart.
+        let secondary = Some(related);
+        let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary };
         context.metrics.wrote("Event", "create");
         if let Err(error) = context.recorder.publish(&event, &reference).await {
             tracing::warn!(%error, "an event was not written");
         }
+    }
+}
+
+/// What a step is about.
+fn related(pipeline: &ClickstreamPipeline, step: &Step) -> ObjectReference {
+    let (kind, name) = step.object();
+    let (group, version, kind_name, _) = kind.api();
+    ObjectReference {
+        api_version: Some(api_version(group, version)),
+        kind: Some(kind_name.into()),
+        name: Some(name.into()),
+        namespace: pipeline.namespace(),
+        ..ObjectReference::default()
     }
 }
 

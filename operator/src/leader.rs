@@ -127,10 +127,12 @@ impl Candidate {
     /// Waits until we hold the lease.
     pub async fn campaign(&mut self) {
         loop {
-            match self.try_once().await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(error) => tracing::warn!(%error, "the lease cannot be had"),
+            // An answer that never comes must not keep a standby from taking over.
+            match tokio::time::timeout(RENEW_EVERY, self.try_once()).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be had"),
+                Err(_) => tracing::warn!("the API server did not answer about the lease in time"),
             }
             tokio::time::sleep(RENEW_EVERY / 2).await;
         }

@@ -1,5 +1,11 @@
 //! What Prometheus sees of the operator. Names and labels stand here only.
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
+
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, core::Collector};
 
 /// Counters and gauges.
@@ -12,6 +18,16 @@ pub struct Metrics {
     writes: IntCounterVec,
     leader: IntGauge,
     in_progress_since: IntGauge,
+    /// How many reconciles began at each second and have not ended: written as they begin and end.
+    in_progress: Arc<Mutex<BTreeMap<i64, u32>>>,
+}
+
+/// A reconcile under way. Dropped without [`InProgress::ended`], it was cut off and counts as an error.
+pub struct InProgress {
+    metrics: Metrics,
+    unix_seconds: i64,
+    started: Instant,
+    is_ok: bool,
 }
 
 impl Metrics {
@@ -49,7 +65,7 @@ impl Metrics {
             IntGaugeVec::new(Opts::new("clickstream_operator_build_info", "The program's version."), &["version"]),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Self { registry, reconciles, duration, writes, leader, in_progress_since }
+        Self { registry, reconciles, duration, writes, leader, in_progress_since, in_progress: Arc::default() }
     }
 
     /// A write to the API server.
@@ -66,20 +82,38 @@ impl Metrics {
     }
 
     /// A reconcile begins.
-    pub fn begins(&self, unix_seconds: i64) {
-        self.in_progress_since.set(unix_seconds);
+    #[must_use]
+    pub fn begins(&self, unix_seconds: i64) -> InProgress {
+        self.under_way(|began| *began.entry(unix_seconds).or_default() += 1);
+        InProgress { metrics: self.clone(), unix_seconds, started: Instant::now(), is_ok: false }
     }
 
-    /// A reconcile has ended.
-    pub fn ended(&self, seconds: f64, is_ok: bool) {
-        self.in_progress_since.set(0);
-        self.duration.observe(seconds);
-        self.reconciles.with_label_values(&[if is_ok { "ok" } else { "error" }]).inc();
+    /// Changes which reconciles are under way, and shows the oldest: others may have begun before it and after it.
+    fn under_way(&self, change: impl FnOnce(&mut BTreeMap<i64, u32>)) {
+        let mut began = self.in_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut began);
+        began.retain(|_, count| *count > 0);
+        self.in_progress_since.set(began.keys().next().copied().unwrap_or(0));
     }
 
     /// Whether this process leads.
     pub fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+    }
+}
+
+impl InProgress {
+    /// It has ended.
+    pub fn ended(mut self, is_ok: bool) {
+        self.is_ok = is_ok;
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.metrics.under_way(|began| drop(began.entry(self.unix_seconds).and_modify(|count| *count -= 1)));
+        self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
+        self.metrics.reconciles.with_label_values(&[if self.is_ok { "ok" } else { "error" }]).inc();
     }
 }
 
@@ -93,4 +127,23 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, collector: prom
     let collector = collector.expect("names and labels are constants that follow the rules");
     registry.register(Box::new(collector.clone())).expect("no two metrics have one name");
     collector
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_reconcile_under_way_is_shown_whatever_ends_first() {
+        let metrics = Metrics::new();
+        let (old, young) = (metrics.begins(10), metrics.begins(20));
+        let twin = metrics.begins(10);
+        young.ended(true);
+        assert_eq!(metrics.in_progress_since.get(), 10);
+        old.ended(true);
+        assert_eq!(metrics.in_progress_since.get(), 10);
+        drop(twin);
+        assert_eq!(metrics.in_progress_since.get(), 0);
+        assert_eq!(metrics.reconciles.with_label_values(&["error"]).get(), 1);
+    }
 }

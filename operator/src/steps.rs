@@ -5,8 +5,8 @@ use std::fmt;
 use serde_json::Value;
 
 use crate::{
-    accepted::Accepted,
-    desired::{self, HASH_ANNOTATION, Object, Owner, setup},
+    accepted::{self, Accepted},
+    desired::{self, MANIFEST_KEY, Object, Owner, setup},
     observed::{JobState, Kind, Objects, Reading, job_state, rollout},
 };
 
@@ -33,6 +33,26 @@ impl fmt::Display for Step {
     }
 }
 
+impl Step {
+    /// Kind and name of what it is about.
+    #[must_use]
+    pub fn object(&self) -> (Kind, &str) {
+        match self {
+            Self::Apply(object) => (object.kind, &object.name),
+            Self::Delete { kind, name } => (*kind, name),
+        }
+    }
+
+    /// Reason and action of the event that tells of it.
+    #[must_use]
+    pub const fn event(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Apply(_) => ("Applied", "Apply"),
+            Self::Delete { .. } => ("Deleted", "Delete"),
+        }
+    }
+}
+
 /// Steps, and what the rest waits for.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Steps {
@@ -44,8 +64,9 @@ pub struct Steps {
 
 /// Decides.
 ///
-/// Topics come before whoever reads them: until the Job of this spec is done, only what is there already is kept. Of the
-/// Deployments that a changed spec restarts, one at a time; those that only change their number of pods do not wait.
+/// Topics come before whoever reads them: until the Job of this spec is done, the last spec whose Job was done is kept as it
+/// is, with the present numbers of pods. Of the Deployments that a changed spec restarts, one at a time; those that only
+/// change their number of pods do not wait.
 #[must_use]
 pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Steps {
     let Reading::Known(live) = observed else {
@@ -56,7 +77,13 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
     let mut steps = Steps::default();
     before.into_iter().filter(|object| differs(live, object)).for_each(|object| steps.apply(object));
     let job = setup::job(owner, accepted);
-    match job_state(live, &job.name) {
+    let state = job_state(live, &job.name);
+    if state != JobState::Complete
+        && let Some(last) = last_set_up(owner, accepted, live)
+    {
+        roll(&mut steps, live, desired::objects(owner, &last).iter().collect());
+    }
+    match state {
         JobState::Absent => {
             steps.apply(&job);
             steps.waits_for = Some("topics and buckets to be set up".into());
@@ -74,6 +101,20 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
         }
     }
     steps
+}
+
+/// The spec that runs while another one waits: of those whose Job is done, the newest.
+fn last_set_up(owner: &Owner, present: &Accepted, live: &Objects) -> Option<Accepted> {
+    let config_maps = live.iter().filter(|((kind, _), _)| *kind == Kind::ConfigMap);
+    let manifests = config_maps.filter_map(|(_, found)| found["data"][MANIFEST_KEY].as_str());
+    let specs = manifests.filter_map(|manifest| accepted::read(&owner.name, manifest));
+    let set_up = specs.filter(|spec| spec.hash != present.hash).filter_map(|spec| {
+        let job = setup::job_name(&owner.name, &spec.hash);
+        let made_at = live.get(&(Kind::Job, job.clone()))?["metadata"]["creationTimestamp"].as_str().map(str::to_owned);
+        (job_state(live, &job) == JobState::Complete).then_some((made_at, spec))
+    });
+    let (_, newest) = set_up.max_by(|(one, _), (other, _)| one.cmp(other))?;
+    Some(newest.with_numbers_of(&present.spec))
 }
 
 impl Steps {
@@ -106,9 +147,9 @@ fn roll(steps: &mut Steps, live: &Objects, wanted: Vec<&Object>) {
 
 /// Whether applying the object replaces pods that are there.
 fn restarts(live: &Objects, object: &Object) -> bool {
-    let hash = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION].clone();
     let found = live.get(&(object.kind, object.name.clone()));
-    object.kind == Kind::Deployment && found.is_some_and(|found| hash(found) != hash(&object.body))
+    let template = |object: &Value| object["spec"]["template"].clone();
+    object.kind == Kind::Deployment && found.is_some_and(|found| !covers(&template(found), &template(&object.body)))
 }
 
 fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &str) {

@@ -4,7 +4,10 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
-use crate::accepted::tests::{accepted, example};
+use crate::{
+    accepted::tests::{accepted, example},
+    desired::HASH_ANNOTATION,
+};
 
 fn owner() -> Owner {
     Owner { namespace: "shop".into(), name: "medallion".into(), uid: "u".into(), image: "clickstream:1".into() }
@@ -157,6 +160,35 @@ fn quantities_and_defaults_of_the_cluster_are_no_difference() {
         &wanted
     ));
     assert!(!covers(&json!({"resources": wanted["resources"], "list": [{"a": 1}, {"a": 2}]}), &wanted));
+}
+
+#[test]
+fn what_runs_is_kept_and_scaled_while_a_change_waits_for_its_topics() {
+    for state in [json!(null), json!({"conditions": [{"type": "Failed", "status": "True", "message": "partitions"}]})] {
+        let mut live = Objects::new();
+        settle(&mut live, &accepted("medallion"));
+        let mut spec = example("medallion").spec;
+        spec.restart = Some("again".into());
+        spec.process.replicas += 1;
+        let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("medallion", &spec) else {
+            panic!("valid")
+        };
+        let job = setup::job(&owner(), &changed);
+        let mut body = job.body.clone();
+        body["status"] = state;
+        live.insert((Kind::Job, job.name.clone()), body);
+        live.remove(&(Kind::Service, "medallion-serve".into()));
+        for _ in 0..3 {
+            let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+            assert!(!steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object))));
+            assert!(!steps.now.iter().any(|step| matches!(step, Step::Delete { .. })), "{steps:?}");
+            carry_out(&mut live, &steps);
+        }
+        assert!(live.contains_key(&(Kind::Service, "medallion-serve".into())), "drift is put right");
+        let process = &live[&(Kind::Deployment, "medallion-process".into())];
+        assert_eq!(process["spec"]["replicas"], json!(spec.process.replicas));
+        assert!(!process.to_string().contains(&changed.hash), "the change waits");
+    }
 }
 
 proptest! {
