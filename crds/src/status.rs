@@ -49,7 +49,7 @@ pub struct PipelineStatus {
 }
 
 /// A condition as Kubernetes knows it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// What it is about.
@@ -84,7 +84,7 @@ pub struct ProcessStatus {
     /// Events a second, lately.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// Events that wait, and how old the oldest is.
+    /// Events that wait, and how long they take at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<String>,
     /// The last decision about scaling, with what it was based on.
@@ -103,7 +103,7 @@ pub struct PartStatus {
     /// Why, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What waits, and how old the oldest is.
+    /// What waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<String>,
 }

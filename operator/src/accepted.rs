@@ -1,6 +1,6 @@
 //! Validation: from a resource to the spec that may run, or to why it may not.
 
-use crds::spec::{ApplyMode, ClickstreamPipeline, PipelineSpec};
+use crds::spec::{ClickstreamPipeline, PipelineSpec};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -34,11 +34,6 @@ pub fn judge(name: &str, spec: &PipelineSpec) -> Verdict {
     let refused = |problems: Vec<String>| Verdict::Refuse { message: problems.join("; ") };
     if spec.kafka.is_none() {
         return refused(vec!["spec.kafka: a cluster needs it; give bootstrapServers: [\"host:9092\"]".into()]);
-    }
-    if spec.apply == ApplyMode::Manual {
-        // Doing at once what somebody wanted to approve first would be worse than doing nothing.
-        let instead = "leave it out, and look at `clickstream-operator plan -f FILE` before you apply";
-        return refused(vec![format!("spec.apply: Manual is not available yet; {instead}")]);
     }
     match crds::check(&manifest, &[]) {
         Ok(_) => Verdict::Accept(Box::new(Accepted { hash: hash(spec), spec: spec.clone(), manifest })),
@@ -158,14 +153,6 @@ pub(crate) mod tests {
         changed.restart = Some("now".into());
         let Verdict::Accept(other) = judge("medallion", &changed) else { panic!("it is valid") };
         assert_ne!(other.hash, same.hash);
-    }
-
-    #[test]
-    fn what_waits_for_approval_is_not_done_at_once() {
-        let mut spec = example("medallion").spec;
-        spec.apply = ApplyMode::Manual;
-        let Verdict::Refuse { message } = judge("medallion", &spec) else { panic!("it cannot wait yet") };
-        assert!(message.contains("spec.apply") && message.contains("plan -f"), "{message}");
     }
 
     #[test]

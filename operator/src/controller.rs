@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crds::{spec::ClickstreamPipeline, status::PipelineStatus};
@@ -21,32 +22,65 @@ use kube::{
         Controller,
         controller::Action,
         events::{Event, EventType, Recorder, Reporter},
+        reflector::Store,
         watcher,
     },
 };
 use serde_json::json;
 
 use crate::{
-    accepted::{self, Accepted, Verdict, judge},
+    accepted::Accepted,
     apply,
-    desired::{MANAGER, MANIFEST_KEY, Owner, PIPELINE_LABEL, api_version, config_map_name},
+    choice::{Refusal, choose},
+    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version},
     metrics::Metrics,
-    observed::{Kind, Objects, Reading},
+    observed::{Objects, Reading},
+    pulse::{LOOK_EVERY, Memory, Pulse},
+    scrape::Scraper,
     status::{Facts, status},
-    steps::{Step, decide},
+    steps::{Step, Steps, decide},
 };
 
 /// Longest that one reconcile may take.
 const RECONCILE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A pipeline is looked at again after this, whatever the watches say.
-const LOOK_EVERY: Duration = Duration::from_secs(300);
+/// How long is waited for what.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    /// A pipeline is looked at again after this, whatever the watches say.
+    pub look_every: Duration,
+    /// The same while something is under way that no watch may announce.
+    pub look_soon: Duration,
+    /// First and longest pause after an error.
+    pub backoff: Range<Duration>,
+}
 
-/// The same while something is under way that no watch may announce.
-const LOOK_SOON: Duration = Duration::from_secs(5);
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            look_every: Duration::from_secs(300),
+            look_soon: Duration::from_secs(5),
+            backoff: Duration::from_secs(1)..Duration::from_secs(120),
+        }
+    }
+}
 
-/// First and longest pause after an error.
-const BACKOFF: std::ops::Range<Duration> = Duration::from_secs(1)..Duration::from_secs(120);
+/// What the loop is told from outside.
+#[derive(Clone)]
+pub struct Setting {
+    /// The API server.
+    pub client: Client,
+    /// Pipelines of this namespace; of the cluster without one.
+    pub namespace: Option<String>,
+    /// Image of the workers.
+    pub image: String,
+    /// Who this is, in events.
+    pub identity: String,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How long is waited for what.
+    pub pace: Pace,
+}
 
 /// Why a reconcile failed.
 #[derive(Debug, thiserror::Error)]
@@ -69,25 +103,37 @@ pub struct Context {
     client: Client,
     image: String,
     metrics: Metrics,
+    pace: Pace,
     recorder: Recorder,
+    scraper: Scraper,
+    /// All pipelines that are watched: filled by the controller.
+    pipelines: Store<ClickstreamPipeline>,
     /// Errors in a row by pipeline: written by reconciles and their errors.
     failures: Mutex<BTreeMap<String, u32>>,
+    /// What is known of the pipelines' work: written by their reconciles, of which there is one at a time for each.
+    memories: Mutex<BTreeMap<String, Memory>>,
 }
 
-/// Reconciles all pipelines of `namespace`, or of the cluster, until the process ends.
-pub async fn run(client: Client, namespace: Option<&str>, image: &str, identity: &str, metrics: Metrics) {
-    let reporter = Reporter { controller: MANAGER.into(), instance: Some(identity.into()) };
-    let recorder = Recorder::new(client.clone(), reporter);
+/// Reconciles all pipelines of a namespace, or of the cluster, until the process ends.
+pub async fn run(setting: Setting) {
+    let Setting { client, namespace, image, identity, metrics, pace } = setting;
+    let namespace = namespace.as_deref();
+    let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: Some(identity) });
+    let pipelines: Api<ClickstreamPipeline> = api(&client, namespace);
+    let controller = Controller::new(pipelines, watcher::Config::default());
     let context = Arc::new(Context {
         client: client.clone(),
-        image: image.into(),
+        image,
         metrics,
+        pace,
         recorder,
+        scraper: Scraper::default(),
+        pipelines: controller.store(),
         failures: Mutex::default(),
+        memories: Mutex::default(),
     });
     let ours = watcher::Config::default().labels(&format!("{PIPELINE_LABEL},app.kubernetes.io/managed-by={MANAGER}"));
-    let pipelines: Api<ClickstreamPipeline> = api(&client, namespace);
-    Controller::new(pipelines, watcher::Config::default())
+    controller
         .owns(api::<Deployment>(&client, namespace), ours.clone())
         .owns(api::<Job>(&client, namespace), ours.clone())
         .owns(api::<ConfigMap>(&client, namespace), ours.clone())
@@ -122,7 +168,7 @@ fn on_error(pipeline: Arc<ClickstreamPipeline>, error: &ReconcileError, context:
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let count = failures.entry(key(&pipeline)).or_default();
     *count += 1;
-    let pause = backoff(*count, RandomState::new().hash_one(()));
+    let pause = backoff(&context.pace.backoff, *count, RandomState::new().hash_one(()));
     tracing::warn!(
         pipeline = key(&pipeline),
         error = told(error),
@@ -133,8 +179,8 @@ fn on_error(pipeline: Arc<ClickstreamPipeline>, error: &ReconcileError, context:
 }
 
 /// Doubles with every failure in a row; a random half of it is left out, so that many do not come back together.
-fn backoff(failures: u32, random: u64) -> Duration {
-    let whole = (BACKOFF.start * 2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(BACKOFF.end);
+fn backoff(bounds: &Range<Duration>, failures: u32, random: u64) -> Duration {
+    let whole = (bounds.start * 2_u32.saturating_pow(failures.saturating_sub(1).min(10))).min(bounds.end);
     whole / 2 + whole.mul_f64(0.5 * (random % 1_000) as f64 / 1_000.0)
 }
 
@@ -149,11 +195,19 @@ fn key(pipeline: &ClickstreamPipeline) -> String {
     format!("{}/{}", pipeline.namespace().unwrap_or_default(), pipeline.name_any())
 }
 
-async fn work(pipeline: &ClickstreamPipeline, context: &Context) -> Result<Action, ReconcileError> {
-    if pipeline.metadata.deletion_timestamp.is_some() {
+async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, ReconcileError> {
+    // What the watch told may be old by now, and a change of it may never have been told.
+    let api: Api<ClickstreamPipeline> = Api::namespaced(context.client.clone(), &known.namespace().unwrap_or_default());
+    let asked = api.get_opt(&known.name_any()).await;
+    let asked =
+        asked.map_err(|source| ReconcileError::Api { action: "read the pipeline".into(), source: source.into() });
+    let Some(pipeline) = asked?.filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
         // Owner references take everything away but what holds data.
+        let mut memories = context.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.remove(&key(known));
         return Ok(Action::await_change());
-    }
+    };
+    let pipeline = &pipeline;
     let owner = Owner {
         namespace: pipeline.namespace().unwrap_or_default(),
         name: pipeline.name_any(),
@@ -161,50 +215,61 @@ async fn work(pipeline: &ClickstreamPipeline, context: &Context) -> Result<Actio
         image: context.image.clone(),
     };
     let observed = apply::observe(&context.client, &owner.namespace, &owner.name).await;
-    let (accepted, refused) = choose(pipeline, &owner, &observed);
-    let steps = accepted.as_ref().map(|accepted| decide(&owner, accepted, &observed)).unwrap_or_default();
+    let others = context.pipelines.state();
+    let mut choice = choose(pipeline, others.iter().map(AsRef::as_ref), &owner, &observed);
+    let pulse = feel(context, &owner, &mut choice.runs, &observed).await;
+    let steps = match &choice.runs {
+        Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
+        _ => Steps::default(),
+    };
     for step in &steps.now {
         apply::carry_out(&context.client, &owner.namespace, step, &context.metrics)
             .await
             .map_err(|source| ReconcileError::Api { action: step.to_string(), source: Box::new(source) })?;
     }
-    announce(pipeline, context, &steps.now, refused.as_deref()).await;
+    announce(pipeline, context, &steps.now, choice.refused.as_ref()).await;
     let facts = Facts {
         name: &owner.name,
         generation: pipeline.metadata.generation,
-        accepted: accepted.as_ref(),
-        refused: refused.as_deref(),
+        accepted: choice.runs.as_ref(),
+        refused: choice.refused.as_ref(),
+        plan: choice.plan.as_ref(),
+        is_paused: choice.is_paused,
+        pulse: &pulse,
         observed: &observed,
         steps: &steps,
     };
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     report(pipeline, context, &owner, status(&facts, pipeline.status.as_ref(), &now)).await?;
     let settled = steps.now.is_empty() && steps.waits_for.is_none() && matches!(observed, Reading::Known(_));
-    Ok(Action::requeue(if settled { LOOK_EVERY } else { LOOK_SOON }))
+    let works = choice.runs.is_some_and(|accepted| !accepted.spec.suspend);
+    Ok(Action::requeue(match settled {
+        true if works => context.pace.look_every.min(LOOK_EVERY),
+        true => context.pace.look_every,
+        false => context.pace.look_soon,
+    }))
 }
 
-/// The spec that runs: the present one if it is valid, else the last that was.
-fn choose(
-    pipeline: &ClickstreamPipeline,
-    owner: &Owner,
-    observed: &Reading<Objects>,
-) -> (Option<Accepted>, Option<String>) {
-    match judge(&owner.name, &pipeline.spec) {
-        Verdict::Accept(accepted) => (Some(*accepted), None),
-        Verdict::Refuse { message } => (last_accepted(pipeline, owner, observed), Some(message)),
+/// Asks the pods how they are doing, if that is due, and puts the number of processors that follows into the spec.
+async fn feel(context: &Context, owner: &Owner, runs: &mut Option<Accepted>, observed: &Reading<Objects>) -> Pulse {
+    let Some(accepted) = runs else { return Pulse::default() };
+    let key = format!("{}/{}", owner.namespace, owner.name);
+    let lock = || context.memories.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut memory = lock().get(&key).cloned().unwrap_or_default();
+    if let Reading::Known(live) = observed {
+        if !accepted.spec.suspend && memory.is_due(Instant::now()) {
+            let figures = context.scraper.figures(&context.client, &owner.namespace, &owner.name).await;
+            memory.look(Instant::now(), figures);
+        }
+        memory.consider(Instant::now(), accepted, live, &owner.name);
+        lock().insert(key, memory.clone());
+        accepted.spec.process.replicas = memory.replicas(&accepted.spec, live, &owner.name);
     }
-}
-
-fn last_accepted(pipeline: &ClickstreamPipeline, owner: &Owner, observed: &Reading<Objects>) -> Option<Accepted> {
-    let Reading::Known(live) = observed else { return None };
-    let hash = pipeline.status.as_ref()?.accepted_hash.as_ref()?;
-    let config_map = live.get(&(Kind::ConfigMap, config_map_name(&owner.name, hash)))?;
-    let last = accepted::read(&owner.name, config_map["data"][MANIFEST_KEY].as_str()?)?;
-    Some(last.with_numbers_of(&pipeline.spec))
+    memory.pulse(&accepted.spec)
 }
 
 /// Events for people: what was refused, and what was made or removed.
-async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[Step], refused: Option<&str>) {
+async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[Step], refused: Option<&Refusal>) {
     let reference = pipeline.object_ref(&());
     let before = pipeline.status.as_ref();
     let known = |message: &str| {
@@ -213,8 +278,8 @@ async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[St
         })
     };
     let mut events = Vec::new();
-    if let Some(message) = refused.filter(|message| !known(message)) {
-        events.push((EventType::Warning, "Refused", "Validate", message.to_owned(), reference.clone()));
+    if let Some(refusal) = refused.filter(|refusal| !known(&refusal.message)) {
+        events.push((EventType::Warning, "Refused", "Validate", refusal.message.clone(), reference.clone()));
     }
     for step in steps {
         let (reason, action) = step.event();
@@ -278,13 +343,11 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_stay_bounded() {
+        let bounds = Pace::default().backoff;
         for failures in 1..40 {
-            let (least, most) = (backoff(failures, 0), backoff(failures, 999));
-            assert!(
-                least >= BACKOFF.start / 2 && most <= BACKOFF.end && least < most,
-                "{failures}: {least:?} {most:?}"
-            );
+            let (least, most) = (backoff(&bounds, failures, 0), backoff(&bounds, failures, 999));
+            assert!(least >= bounds.start / 2 && most <= bounds.end && least < most, "{failures}: {least:?} {most:?}");
         }
-        assert!(backoff(5, 0) > backoff(2, 999));
+        assert!(backoff(&bounds, 5, 0) > backoff(&bounds, 2, 999));
     }
 }

@@ -1,8 +1,8 @@
 //! The operator: keeps what a `ClickstreamPipeline` asks for true in a cluster.
 //!
 //! ```text
-//!  watch ─► observe ─► validate ─► desired ─► steps ─► apply ─► status
-//!           (reads)    └──── pure: no client, no clock ────┘    (writes)
+//!  watch ─► observe ─► choose ─► scale ─► desired ─► steps ─► apply ─► status
+//!           (reads)    └──────── pure: no client, no clock ───────┘    (writes)
 //! ```
 //! Invariants:
 //! - The middle is a pure function: `plan` prints it without a cluster, tests call it without one.
@@ -13,18 +13,25 @@
 //! - Nothing that holds data is deleted here. Topics and buckets belong to `clickstream setup`, which never deletes.
 //!
 //! What is absent and why: Kafka and Couchbase clients (the Job of [`desired::setup`] runs `clickstream setup`, so that the
-//! operator needs neither the network nor the secrets of the stores), and any knowledge of how workers work inside.
+//! operator needs neither the network nor the secrets of the stores), and any knowledge of how workers work inside: what they
+//! say of themselves is asked of their own API and metrics ([`scrape`]).
 
 pub mod accepted;
+pub mod choice;
 pub mod desired;
+pub mod figures;
 pub mod observed;
+pub mod scaling;
 pub mod steps;
 pub mod status;
 
 pub mod apply;
+pub mod pulse;
+pub mod scrape;
 pub mod controller;
 pub mod leader;
 pub mod metrics;
 pub mod server;
 
 pub mod plan;
+pub mod plugin;

@@ -5,7 +5,12 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use kube::{Client, Config};
-use operator::{controller, leader::Candidate, metrics::Metrics, plan, server};
+use operator::{
+    controller::{self, Pace, Setting},
+    leader::Candidate,
+    metrics::Metrics,
+    plan, server,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The API server may take this long to answer; without a bound a reconcile could hang for ever.
@@ -133,7 +138,14 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
         let named: Vec<&str> = args.namespace.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
         let watched = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
         let loops = watched.into_iter().map(|namespace| {
-            controller::run(client.clone(), namespace, &args.worker_image, &args.identity, metrics.clone())
+            controller::run(Setting {
+                client: client.clone(),
+                namespace: namespace.map(str::to_owned),
+                image: args.worker_image.clone(),
+                identity: args.identity.clone(),
+                metrics: metrics.clone(),
+                pace: Pace::default(),
+            })
         });
         tokio::select! {
             _ = futures_util::future::join_all(loops) => anyhow::bail!("the controller stopped"),

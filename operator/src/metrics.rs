@@ -111,7 +111,11 @@ impl InProgress {
 
 impl Drop for InProgress {
     fn drop(&mut self) {
-        self.metrics.under_way(|began| drop(began.entry(self.unix_seconds).and_modify(|count| *count -= 1)));
+        self.metrics.under_way(|began| {
+            if let Some(count) = began.get_mut(&self.unix_seconds) {
+                *count -= 1;
+            }
+        });
         self.metrics.duration.observe(self.started.elapsed().as_secs_f64());
         self.metrics.reconciles.with_label_values(&[if self.is_ok { "ok" } else { "error" }]).inc();
     }

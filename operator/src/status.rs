@@ -1,11 +1,13 @@
 //! What people see of a pipeline: conditions that say why, and what to do. Pure; times come from the caller.
 
-use crds::status::{Condition, PartStatus, PipelineStatus, ProcessStatus};
+use crds::status::{Condition, PartStatus, PipelineStatus, PlanStatus, ProcessStatus};
 
 use crate::{
     accepted::Accepted,
+    choice::{PAUSED_ANNOTATION, Refusal},
     desired::{PIPELINE_LABEL, Part, Role, parts, setup},
     observed::{JobState, Objects, Reading, job_state, rollout},
+    pulse::Pulse,
     steps::Steps,
 };
 
@@ -18,7 +20,13 @@ pub struct Facts<'a> {
     /// What runs, or is to run.
     pub accepted: Option<&'a Accepted>,
     /// Why the present spec may not run, if it may not.
-    pub refused: Option<&'a str>,
+    pub refused: Option<&'a Refusal>,
+    /// What waits for approval, if something does.
+    pub plan: Option<&'a PlanStatus>,
+    /// Whether nothing may be touched.
+    pub is_paused: bool,
+    /// What the pods said.
+    pub pulse: &'a Pulse,
     /// What the cluster answered.
     pub observed: &'a Reading<Objects>,
     /// What was decided.
@@ -50,11 +58,18 @@ pub fn status(facts: &Facts<'_>, before: Option<&PipelineStatus>, now: &str) -> 
     PipelineStatus {
         observed_generation: facts.generation,
         conditions,
-        accepted_hash: facts.accepted.map(|accepted| accepted.hash.clone()),
+        // What cannot be read just now was accepted all the same: without its hash it would never be found again.
+        accepted_hash: facts
+            .accepted
+            .map(|accepted| accepted.hash.clone())
+            .or_else(|| before.and_then(|before| before.accepted_hash.clone())),
         process: process(facts, live, &parts),
+        topics: topic_states(facts, live),
         ingest: of(Role::Ingest).collect(),
         sinks: of(Role::Sink).collect(),
-        ..before.cloned().unwrap_or_default()
+        quality: facts.pulse.quality.clone(),
+        ledger: facts.pulse.ledger.clone(),
+        plan: facts.plan.cloned(),
     }
 }
 
@@ -76,7 +91,12 @@ fn part_status(facts: &Facts<'_>, live: &Objects, part: &Part) -> PartStatus {
         name: name.clone(),
         state: state.into(),
         message,
-        lag: None,
+        lag: part
+            .item
+            .as_ref()
+            .filter(|_| part.role == Role::Sink)
+            .and_then(|sink| facts.pulse.sinks.get(sink))
+            .cloned(),
     };
     if let Reading::Unknown(why) = facts.observed {
         return told("Unknown", Some(why.clone()));
@@ -96,17 +116,38 @@ fn process(facts: &Facts<'_>, live: &Objects, parts: &[Part]) -> Option<ProcessS
         replicas: state.replicas as i32,
         ready_replicas: state.ready as i32,
         selector: format!("{PIPELINE_LABEL}={},app.kubernetes.io/component=process", facts.name),
-        ..ProcessStatus::default()
+        rate: facts.pulse.rate.clone(),
+        lag: facts.pulse.lag.clone(),
+        scaling: facts.pulse.scaling.clone(),
     })
+}
+
+/// Topics are as the Job of the spec left them; how far they are read is as serve says.
+fn topic_states(facts: &Facts<'_>, live: &Objects) -> Vec<PartStatus> {
+    let said = topics(facts, live);
+    let (state, message) = match (said.status, said.reason) {
+        ("True", _) => ("Ready", None),
+        ("Unknown", _) => ("Unknown", Some(said.message)),
+        (_, "SetupFailed") => ("Degraded", Some(said.message)),
+        _ => ("Progressing", Some(said.message)),
+    };
+    let topics = facts.accepted.iter().flat_map(|accepted| &accepted.spec.topics);
+    let topic = |topic: &crds::spec::Topic| PartStatus {
+        name: topic.name.clone(),
+        state: state.into(),
+        message: message.clone(),
+        lag: facts.pulse.topics.get(&topic.name).cloned(),
+    };
+    topics.map(topic).collect()
 }
 
 fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)]) -> Vec<Said> {
     let accepted = match facts.refused {
         None => Said { type_: "Accepted", status: "True", reason: "Valid", message: "the spec is valid".into() },
-        Some(why) => {
+        Some(Refusal { reason, message }) => {
             let goes_on = if facts.accepted.is_some() { "; the last valid spec goes on" } else { "" };
-            let message = format!("{why}{goes_on}; correct the spec and apply it again");
-            Said { type_: "Accepted", status: "False", reason: "Invalid", message: cut(message) }
+            let message = format!("{message}{goes_on}; correct the spec and apply it again");
+            Said { type_: "Accepted", status: "False", reason, message: cut(message) }
         }
     };
     let topics = topics(facts, live);
@@ -121,12 +162,9 @@ fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)])
         (Reading::Unknown(why), _) => {
             Said { type_: "WorkersReady", status: "Unknown", reason: "Unknown", message: cut(why.clone()) }
         }
-        (_, None) => Said {
-            type_: "WorkersReady",
-            status: "False",
-            reason: "NothingAccepted",
-            message: "no spec was valid yet".into(),
-        },
+        (_, None) => {
+            Said { type_: "WorkersReady", status: "False", reason: "NothingAccepted", message: nothing_yet(facts) }
+        }
         _ if waiting.is_empty() => {
             Said { type_: "WorkersReady", status: "True", reason: "Ready", message: "all pods are ready".into() }
         }
@@ -135,6 +173,12 @@ fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)])
     let suspended = facts.accepted.is_some_and(|accepted| accepted.spec.suspend);
     let ready = ready(suspended, [&accepted, &topics, &workers]);
     let progressing = match &facts.steps.waits_for {
+        _ if facts.is_paused => Said {
+            type_: "Progressing",
+            status: "False",
+            reason: "Paused",
+            message: format!("nothing is touched; take the annotation {PAUSED_ANNOTATION} away to go on"),
+        },
         Some(what) => Said {
             type_: "Progressing",
             status: "True",
@@ -152,13 +196,24 @@ fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)])
             Said { type_: "Progressing", status: "True", reason: "Applying", message: cut(told.join(", ")) }
         }
     };
-    vec![ready, accepted, topics, workers, progressing]
+    let approved = facts.plan.map(|plan| Said {
+        type_: "Approved",
+        status: "False",
+        reason: "Waiting",
+        message: format!("status.plan says what would change; to have it done, set spec.approve: {}", plan.hash),
+    });
+    [ready, accepted, topics, workers, progressing].into_iter().chain(approved).collect()
+}
+
+fn nothing_yet(facts: &Facts<'_>) -> String {
+    let why = if facts.plan.is_some() { "the first plan waits for approval" } else { "no spec was valid yet" };
+    why.into()
 }
 
 fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
     let said = |status, reason, message: String| Said { type_: "TopicsReady", status, reason, message: cut(message) };
     let Some(accepted) = facts.accepted else {
-        return said("False", "NothingAccepted", "no spec was valid yet".into());
+        return said("False", "NothingAccepted", nothing_yet(facts));
     };
     if let Reading::Unknown(why) = facts.observed {
         return said("Unknown", "Unknown", why.clone());
@@ -211,7 +266,10 @@ mod tests {
             name: "medallion",
             generation: Some(2),
             accepted: Some(&accepted),
-            refused: Some("spec.tables[x].from: unknown stream"),
+            refused: Some(&Refusal { reason: "Invalid", message: "spec.tables[x].from: unknown stream".into() }),
+            plan: None,
+            is_paused: false,
+            pulse: &Pulse::default(),
             observed: &Reading::Known(Objects::new()),
             steps: &Steps::default(),
         };
@@ -231,6 +289,9 @@ mod tests {
             generation: Some(1),
             accepted: Some(&accepted),
             refused: None,
+            plan: None,
+            is_paused: false,
+            pulse: &Pulse::default(),
             observed: &Reading::Unknown("the API server does not answer".into()),
             steps: &Steps::default(),
         };

@@ -103,6 +103,45 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
     steps
 }
 
+/// Texts of a plan that are told; the schema of the status allows no more.
+const PREVIEW_MAX: usize = 64;
+
+/// Everything that a spec would change, from here to its end, in the order of application.
+#[must_use]
+pub fn preview(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Vec<String> {
+    let Reading::Known(live) = observed else { return vec!["unknown: the cluster does not answer".into()] };
+    let job = setup::job(owner, accepted);
+    let mut wanted = desired::objects(owner, accepted);
+    wanted.insert(1, job.clone());
+    // A Job that ended is not made again.
+    let changes = wanted.iter().filter(|object| {
+        differs(live, object) && (object.name != job.name || job_state(live, &job.name) == JobState::Absent)
+    });
+    let mut told: Vec<String> = changes.map(|object| change(live, object)).collect();
+    let mut orphans = Steps::default();
+    delete_orphans(&mut orphans, live, &wanted, &job.name);
+    told.extend(orphans.now.iter().map(ToString::to_string));
+    if told.len() > PREVIEW_MAX {
+        let more = told.len() - (PREVIEW_MAX - 1);
+        told.truncate(PREVIEW_MAX - 1);
+        told.push(format!("and {more} more"));
+    }
+    told
+}
+
+fn change(live: &Objects, object: &Object) -> String {
+    let what = format!("{} {}", object.kind.api().2, object.name);
+    let replicas = |object: &Value| object["spec"]["replicas"].as_i64();
+    match live.get(&(object.kind, object.name.clone())) {
+        None => format!("create {what}"),
+        Some(_) if restarts(live, object) => format!("change {what}, its pods restart one after the other"),
+        Some(found) => match (replicas(found), replicas(&object.body)) {
+            (Some(from), Some(to)) if from != to => format!("change {what} from {from} to {to} pods"),
+            _ => format!("change {what}"),
+        },
+    }
+}
+
 /// The spec that runs while another one waits: of those whose Job is done, the newest.
 fn last_set_up(owner: &Owner, present: &Accepted, live: &Objects) -> Option<Accepted> {
     let config_maps = live.iter().filter(|((kind, _), _)| *kind == Kind::ConfigMap);
@@ -153,7 +192,8 @@ fn restarts(live: &Objects, object: &Object) -> bool {
 }
 
 fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &str) {
-    for (kind, name) in live.keys() {
+    // Users before what they use: a pod mounts its ConfigMap as long as it is there.
+    for (kind, name) in live.keys().rev() {
         let is_wanted = wanted.iter().any(|object| object.kind == *kind && object.name == *name);
         let is_job = *kind == Kind::Job && name == job;
         if !is_wanted && !is_job {

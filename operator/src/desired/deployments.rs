@@ -11,7 +11,7 @@ use super::{
 use crate::{accepted::Accepted, observed::Kind};
 
 /// Port of the dashboard and the API.
-pub(super) const SERVE_PORT: u16 = 8080;
+pub const SERVE_PORT: u16 = 8080;
 
 /// Name of a part in labels.
 pub(super) fn component(part: &Part) -> String {

@@ -10,6 +10,7 @@ pub mod setup;
 use crds::spec::{Dataset, PipelineSpec};
 use serde_json::{Value, json};
 
+pub use self::{deployments::SERVE_PORT, pods::HEALTH_PORT};
 use crate::{accepted::Accepted, observed::Kind};
 
 /// Who owns the objects, and what they run.

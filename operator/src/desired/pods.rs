@@ -7,7 +7,7 @@ use super::{HASH_ANNOTATION, MANIFEST_KEY, Owner, config_map_name, labels, secre
 use crate::accepted::Accepted;
 
 /// Port of health and metrics in every pod.
-pub(super) const HEALTH_PORT: u16 = 9090;
+pub const HEALTH_PORT: u16 = 9090;
 
 /// Where the manifest is mounted.
 pub(super) const MANIFEST_PATH: &str = "/etc/clickstream/pipeline.yaml";

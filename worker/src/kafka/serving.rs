@@ -207,7 +207,11 @@ fn gather_facts(facts: &Facts, lag: &IntGauge, board: &Board) -> anyhow::Result<
                     ..Status::default()
                 };
             }
-            Err(error) => tracing::warn!(%error, "the brokers do not say how far processing is"),
+            Err(error) => {
+                // Whoever scales by these figures must not take the last ones for a lull.
+                board.status.lock().unwrap_or_else(PoisonError::into_inner).state = State::Starting;
+                tracing::warn!(%error, "the brokers do not say how far processing is");
+            }
         }
         let until = Instant::now() + FACTS_EVERY;
         while Instant::now() < until && !board.stop.load(Ordering::Acquire) {

@@ -1,0 +1,150 @@
+//! What the pods said about their work, and what follows from two looks in a row: rates and quality. Pure: times come from
+//! the caller.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use crds::status::LedgerStatus;
+
+use crate::observed::Reading;
+
+/// Looks that are kept: ten minutes at one in half a minute.
+const LOOKS_MAX: usize = 20;
+
+/// How far processing is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Processing {
+    /// Raw records processed since the topics began.
+    pub processed: u64,
+    /// Raw records that wait.
+    pub lag: u64,
+    /// The same by topic.
+    pub lag_of: BTreeMap<String, u64>,
+}
+
+/// One look at the pods.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Figures {
+    /// How far processing is.
+    pub processing: Reading<Processing>,
+    /// Where every event went.
+    pub ledger: Reading<LedgerStatus>,
+    /// Changed rows that wait, by sink.
+    pub sinks: BTreeMap<String, Reading<u64>>,
+}
+
+impl Figures {
+    /// Nothing could be read.
+    #[must_use]
+    pub fn unknown(why: &str) -> Self {
+        Self { processing: Reading::Unknown(why.into()), ledger: Reading::Unknown(why.into()), sinks: BTreeMap::new() }
+    }
+}
+
+/// How much goes in and out, in events a second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// What arrives.
+    pub arriving: f64,
+    /// What is processed.
+    pub processed: f64,
+    /// What waits, in events.
+    pub lag: u64,
+}
+
+/// Looks in a row at one pipeline.
+#[derive(Clone, Debug, Default)]
+pub struct History {
+    looks: VecDeque<(Instant, Figures)>,
+}
+
+impl History {
+    /// The last look.
+    #[must_use]
+    pub fn last(&self) -> Option<&Figures> {
+        self.looks.back().map(|(_, figures)| figures)
+    }
+
+    /// Whether a look is due.
+    #[must_use]
+    pub fn is_due(&self, now: Instant, every: Duration) -> bool {
+        self.looks.back().is_none_or(|(at, _)| now.duration_since(*at) >= every)
+    }
+
+    /// Adds a look.
+    pub fn add(&mut self, now: Instant, figures: Figures) {
+        self.looks.push_back((now, figures));
+        if self.looks.len() > LOOKS_MAX {
+            self.looks.pop_front();
+        }
+    }
+
+    /// Rates between the last two looks, both known. A position that went back, as after a topic was made anew, is unknown.
+    #[must_use]
+    pub fn rates(&self) -> Reading<Rates> {
+        let mut looks = self.looks.iter().rev();
+        let (Some((now, last)), Some((then, before))) = (looks.next(), looks.next()) else {
+            return Reading::Unknown("there was one look only".into());
+        };
+        let (last, before) = match (&last.processing, &before.processing) {
+            (Reading::Known(last), Reading::Known(before)) => (last, before),
+            (Reading::Unknown(why), _) | (_, Reading::Unknown(why)) => return Reading::Unknown(why.clone()),
+        };
+        let seconds = now.duration_since(*then).as_secs_f64();
+        if last.processed < before.processed || seconds <= 0.0 {
+            return Reading::Unknown("positions went back".into());
+        }
+        let processed = (last.processed - before.processed) as f64 / seconds;
+        let arriving = (processed + (last.lag as f64 - before.lag as f64) / seconds).max(0.0);
+        Reading::Known(Rates { arriving, processed, lag: last.lag })
+    }
+
+    /// Share of the records read during these looks that were valid, if any were read.
+    #[must_use]
+    pub fn quality(&self) -> Option<f64> {
+        let known = |figures: &Figures| match &figures.ledger {
+            Reading::Known(ledger) => Some(ledger.clone()),
+            Reading::Unknown(_) => None,
+        };
+        let last = known(self.last()?)?;
+        let first = self.looks.iter().find_map(|(_, figures)| known(figures))?;
+        let read = last.read - first.read;
+        (read > 0).then(|| 1.0 - (last.invalid - first.invalid) as f64 / read as f64)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn look(processed: u64, lag: u64) -> Figures {
+        let lag_of = [("events".to_owned(), lag)].into();
+        let read = processed as i64;
+        Figures {
+            processing: Reading::Known(Processing { processed, lag, lag_of }),
+            ledger: Reading::Known(LedgerStatus { read, invalid: read / 10, ..LedgerStatus::default() }),
+            sinks: BTreeMap::new(),
+        }
+    }
+
+    #[test]
+    fn rates_follow_from_two_looks_and_never_from_an_unknown_one() {
+        let (start, step) = (Instant::now(), Duration::from_secs(30));
+        let mut history = History::default();
+        history.add(start, look(1_000, 0));
+        assert!(matches!(history.rates(), Reading::Unknown(_)));
+        history.add(start + step, look(4_000, 600));
+        assert_eq!(history.rates(), Reading::Known(Rates { arriving: 120.0, processed: 100.0, lag: 600 }));
+        assert_eq!(history.quality(), Some(0.9));
+        history.add(start + step * 2, Figures::unknown("no pod of serve runs"));
+        assert!(matches!(history.rates(), Reading::Unknown(_)) && history.quality().is_none());
+        history.add(start + step * 3, look(10, 0));
+        assert!(matches!(history.rates(), Reading::Unknown(_)));
+        history.add(start + step * 4, look(5, 0));
+        assert!(matches!(history.rates(), Reading::Unknown(_)), "a topic that was made anew has no rate");
+        (0..50).for_each(|_| history.add(start + step * 5, look(5, 0)));
+        assert_eq!(history.looks.len(), LOOKS_MAX);
+    }
+}

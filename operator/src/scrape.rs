@@ -1,0 +1,213 @@
+//! Asking a pipeline's pods how they are doing: one look at the pods, one request to each that is asked. No opinion.
+
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+
+use bytes::Bytes;
+use crds::status::LedgerStatus;
+use futures_util::future::join_all;
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper_util::{
+    client::legacy::{Client as Http, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client, api::ListParams};
+use serde_json::Value;
+
+use crate::{
+    desired::{HEALTH_PORT, PIPELINE_LABEL, SERVE_PORT},
+    figures::{Figures, Processing},
+    observed::Reading,
+};
+
+/// A pod answers within this, or what it knows is unknown. A reconcile has 60 s, and asks all pods at once.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// No answer is longer: a ledger of 32 streams and 64 tables takes some 20 KB, 64 topics of 1024 partitions some 5 MB.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Asks pods.
+#[derive(Clone)]
+pub struct Scraper {
+    http: Http<HttpConnector, Empty<Bytes>>,
+}
+
+impl Default for Scraper {
+    fn default() -> Self {
+        Self { http: Http::builder(TokioExecutor::new()).build_http() }
+    }
+}
+
+impl Scraper {
+    /// Everything that the pods of a pipeline say of it. Who does not answer is unknown.
+    pub async fn figures(&self, client: &Client, namespace: &str, pipeline: &str) -> Figures {
+        let pods = match addresses(client, namespace, pipeline).await {
+            Ok(pods) => pods,
+            Err(error) => return Figures::unknown(&format!("failed to list pods: {error}")),
+        };
+        let mut figures = match pods.get("serve") {
+            Some(serve) => self.served(serve).await,
+            None => Figures::unknown("no pod of serve runs"),
+        };
+        for (component, addresses) in &pods {
+            if let Some(sink) = component.strip_prefix("sink-") {
+                figures.sinks.insert(sink.to_owned(), self.sink_lag(addresses).await);
+            }
+        }
+        figures
+    }
+
+    /// What the first of the serving pods that answers knows.
+    async fn served(&self, addresses: &[String]) -> Figures {
+        let mut figures = Figures::unknown("no pod of serve answers");
+        for address in addresses {
+            let (status, ledger) =
+                futures_util::join!(self.json(address, "/api/v1/status"), self.json(address, "/api/v1/ledger"));
+            match (status.and_then(|status| processing(&status)), ledger.and_then(|ledger| sums(&ledger))) {
+                (Ok(processing), ledger) => {
+                    figures.processing = Reading::Known(processing);
+                    figures.ledger = ledger.map_or_else(Reading::Unknown, Reading::Known);
+                    return figures;
+                }
+                (Err(why), _) => figures.processing = Reading::Unknown(why),
+            }
+        }
+        figures
+    }
+
+    /// Rows that wait in all pods of a sink together: one that does not answer may hold any number.
+    async fn sink_lag(&self, addresses: &[String]) -> Reading<u64> {
+        let asked = addresses.iter().map(|address| self.get(address, HEALTH_PORT, "/metrics"));
+        let mut sum = 0;
+        for answer in join_all(asked).await {
+            let lag = answer.and_then(|text| metric(&String::from_utf8_lossy(&text), "clickstream_sink_lag_records"));
+            match lag {
+                Ok(lag) => sum += lag,
+                Err(why) => return Reading::Unknown(why),
+            }
+        }
+        Reading::Known(sum)
+    }
+
+    async fn json(&self, address: &str, path: &str) -> Result<Value, String> {
+        let body = self.get(address, SERVE_PORT, path).await?;
+        serde_json::from_slice(&body).map_err(|error| format!("{address}{path} answers no JSON: {error}"))
+    }
+
+    async fn get(&self, address: &str, port: u16, path: &str) -> Result<Bytes, String> {
+        let place = place(address, port)?;
+        let uri = format!("http://{place}{path}").parse().map_err(|error| format!("{place}{path}: {error}"))?;
+        let asked = async {
+            let answer = self.http.get(uri).await.map_err(|error| format!("{place} does not answer: {error}"))?;
+            if !answer.status().is_success() {
+                return Err(format!("{place}{path} answers {}", answer.status()));
+            }
+            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+            body.map(http_body_util::Collected::to_bytes).map_err(|error| format!("{place}{path}: {error}"))
+        };
+        let answer = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
+        answer.unwrap_or_else(|_| Err(format!("{place} did not answer in {} s", ANSWER_TIME_MAX.as_secs())))
+    }
+}
+
+fn place(address: &str, port: u16) -> Result<SocketAddr, String> {
+    let address = address.parse().map_err(|_| format!("{address} is no address"))?;
+    Ok(SocketAddr::new(address, port))
+}
+
+/// Addresses of the pods that run, by component.
+async fn addresses(
+    client: &Client,
+    namespace: &str,
+    pipeline: &str,
+) -> Result<BTreeMap<String, Vec<String>>, kube::Error> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let params = ListParams::default().labels(&format!("{PIPELINE_LABEL}={pipeline}"));
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for pod in pods.list(&params).await?.items {
+        let component = pod.metadata.labels.as_ref().and_then(|all| all.get("app.kubernetes.io/component")).cloned();
+        let status = pod.status.filter(|status| status.phase.as_deref() == Some("Running"));
+        if let (Some(component), Some(address)) = (component, status.and_then(|status| status.pod_ip)) {
+            found.entry(component).or_default().push(address);
+        }
+    }
+    Ok(found)
+}
+
+/// What `GET /api/v1/status` says of processing.
+fn processing(status: &Value) -> Result<Processing, String> {
+    if status["state"] != "running" {
+        return Err("serve does not know yet how far processing is".into());
+    }
+    let unknown = || "serve answers without positions".to_owned();
+    let mut lag_of = BTreeMap::new();
+    for partition in status["partitions"].as_array().ok_or_else(unknown)? {
+        let topic = partition["topic"].as_str().ok_or_else(unknown)?;
+        let number = |name: &str| partition[name].as_u64().ok_or_else(unknown);
+        *lag_of.entry(topic.to_owned()).or_default() += number("end")?.saturating_sub(number("position")?);
+    }
+    let processed = status["events"].as_u64().ok_or_else(unknown)?;
+    Ok(Processing { processed, lag: lag_of.values().sum(), lag_of })
+}
+
+/// What `GET /api/v1/ledger` says, all streams together.
+fn sums(ledger: &Value) -> Result<LedgerStatus, String> {
+    let streams = ledger["streams"].as_array().ok_or("serve answers without a ledger")?;
+    let sum = |name: &str| streams.iter().filter_map(|stream| stream[name].as_i64()).sum();
+    Ok(LedgerStatus {
+        read: sum("read"),
+        accepted: sum("accepted"),
+        duplicate: sum("duplicate"),
+        invalid: sum("invalid"),
+        expired: sum("expired"),
+        unaccounted: ledger["unaccounted"].as_i64().ok_or("serve answers without a ledger")?,
+    })
+}
+
+/// A gauge without labels in Prometheus' text.
+fn metric(text: &str, name: &str) -> Result<u64, String> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    let value = line.and_then(|value| value.trim().parse::<f64>().ok()).filter(|value| *value >= 0.0);
+    value.map(|value| value as u64).ok_or_else(|| format!("a pod answers without {name}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, routing::get};
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_serve_says_is_read_and_what_it_does_not_know_is_unknown() {
+        let partition =
+            |topic: &str, position: u64| json!({"topic": topic, "partition": 0, "position": position, "end": 100});
+        let mut status = json!({"state": "running", "events": 160, "partitions": [partition("a", 90), partition("a", 100), partition("b", 70)]});
+        let known = processing(&status).unwrap();
+        assert_eq!((known.processed, known.lag, known.lag_of["b"]), (160, 40, 30));
+        status["state"] = json!("starting");
+        assert!(processing(&status).is_err(), "brokers that do not answer are no lag of 0");
+        let stream = json!({"stream": "s", "read": 10, "accepted": 7, "duplicate": 1, "invalid": 2, "expired": 0});
+        let ledger = sums(&json!({"streams": [stream, stream], "tables": [], "unaccounted": 3})).unwrap();
+        assert_eq!((ledger.read, ledger.invalid, ledger.unaccounted), (20, 4, 3));
+        assert!(sums(&json!({"problem": "no"})).is_err());
+        assert_eq!(metric("# HELP lag\nlag_more 4\nlag 3\n", "lag"), Ok(3));
+        assert!(metric("lag_more 4\n", "lag").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_is_gone_or_says_no_is_unknown_in_time() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let hangs = get(std::future::pending::<()>);
+        let router = Router::new().route("/fine", get(|| async { "fine" })).route("/hangs", hangs);
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let scraper = Scraper::default();
+        assert_eq!(scraper.get("127.0.0.1", port, "/fine").await.unwrap(), "fine");
+        assert!(scraper.get("127.0.0.1", port, "/nothing").await.unwrap_err().contains("404"));
+        assert!(scraper.get("127.0.0.1", port, "/hangs").await.unwrap_err().contains("did not answer"));
+        server.abort();
+        drop(server.await);
+        assert!(scraper.get("127.0.0.1", port, "/fine").await.is_err());
+    }
+}
