@@ -171,8 +171,8 @@ fn a_processor_that_is_killed_costs_nothing_but_time() {
     [successor, other].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
     // Everything was committed and checkpointed: whoever comes next replays nothing.
     let mut next = fleet.processor();
-    next.wait_for_figure("clickstream_process_recoveries_total", |tasks| tasks >= 9.0).unwrap();
-    assert_eq!(next.figure("clickstream_process_replayed_records_total").unwrap(), Some(0.0));
+    next.wait_for_figure("clickstream_process_recoveries_total{epoch=\"1\"}", |tasks| tasks >= 9.0).unwrap();
+    assert_eq!(next.figure("clickstream_process_replayed_records_total{epoch=\"1\"}").unwrap(), Some(0.0));
     [next, fleet.serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }
 

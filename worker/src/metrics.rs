@@ -211,6 +211,16 @@ impl Figure {
         GaugeVec::new(self.options(), &self.labels()).expect("names and labels are constants")
     }
 
+    /// As [`Figure::numbers`], of one epoch among several.
+    ///
+    /// # Panics
+    /// Never: names and labels are constants that a test looks at.
+    #[must_use]
+    pub fn numbers_of(self, epoch: u32) -> GaugeVec {
+        let options = self.options().const_label("epoch", epoch.to_string());
+        GaugeVec::new(options, &self.labels()).expect("names and labels are constants")
+    }
+
     fn counters(self) -> IntCounterVec {
         IntCounterVec::new(self.options(), &self.labels()).expect("names and labels are constants")
     }

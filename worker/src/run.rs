@@ -43,7 +43,7 @@ use crate::{
     log::{Fsync, Inlet, SharedLog, Syncer},
     metrics::{Metrics, ledger::Ledger},
     secrets::Secrets,
-    serve::background,
+    serve::{Shown, background},
     store::TableStore,
     tell,
 };
@@ -223,7 +223,7 @@ impl Pipeline {
         }
         let live = server::RunningPipeline::new(Arc::clone(&shared), Arc::clone(&reader))?;
         metrics.register(Observed::new(Arc::clone(&shared), Arc::clone(&live.latest)));
-        metrics.register(Ledger::new(Arc::clone(&reader)));
+        metrics.register(Ledger::new(Shown::new(Arc::clone(&reader), changes.clone())));
         let server =
             server::Server::start(listener, &plan, spec, Arc::clone(&reader), changes, live, ingesters.router())?;
         data_dir.publish(server.address)?;

@@ -1,11 +1,22 @@
 //! `clickstream process`: one processor of a fleet.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use anyhow::Context;
-use crds::spec::PipelineSpec;
+use crds::{Checked, spec::PipelineSpec};
 use crossbeam_channel::RecvTimeoutError;
 use engine::{hashing::keyed_hash, map::MapContext};
+use prometheus::Registry;
 
 use super::{
     Mistake,
@@ -15,11 +26,11 @@ use crate::{
     clock,
     health::{HealthServer, Ready},
     kafka::{
-        admin::{Admin, Step, decide},
+        admin::{Admin, Step, TopicFact, decide},
+        catalogue::{self, Catalogue, Epoch},
         checkpoints::Checkpoints,
         client::Cluster,
         names::Names,
-        owner,
         process::{ProcessOptions, Processor},
         topics::wishes,
         watch::Watch,
@@ -51,39 +62,92 @@ pub struct Args {
 /// A [`Mistake`] where the user has to change something; else what failed in the world.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Role { signals, checked, secrets, cluster } = args.role.begin()?;
-    let spec = &checked.manifest.spec;
     let names = Names::new(&checked.manifest.name);
-    refuse_object_store(spec)?;
-    let checkpoint_partitions = check_topics(&cluster, &checked)?;
-    let fingerprint = run::fingerprint(&checked.plan);
-    owner::claim(&cluster, &names, fingerprint)?;
-    let plan = Arc::new(checked.plan.clone());
-    let directory = args.files.clone().unwrap_or_else(|| args.role.directory());
-    let lookups = run::lookups::load(&plan, spec, &directory)?;
-    let context = Arc::new(MapContext { lookups, hash_key: hash_key(spec, &secrets)? });
-    let generation = clock::now().unsigned_abs();
-    let threads = args.threads.or(spec.process.threads.map(|threads| threads as usize));
+    refuse_object_store(&checked.manifest.spec)?;
+    let catalogue = catalogue::read(&cluster, &names)?;
+    let checked = catalogue::settle(&catalogue, checked);
+    catalogue::agree(&catalogue, &checked)?;
+    let epochs = catalogue::epochs(&catalogue, &checked)?;
+    let facts = check_topics(&cluster, &checked, &epochs)?;
+    let registry = Registry::new();
     let watch = Watch::start(&cluster, names.progress())?;
-    let processor = Processor::start(ProcessOptions {
-        checkpoints: Checkpoints::new(&cluster, &names, checkpoint_partitions, fingerprint, generation),
-        checkpoint_every: run::checkpoint_every(spec),
-        instance: instance(),
-        threads: threads.unwrap_or_else(run::processors),
-        cluster,
-        plan,
-        context,
-    })?;
-    let shared = Arc::clone(&processor.shared);
-    let (ready, brokers) = (Arc::clone(&shared), watch.downstream());
-    let ready: Ready = Arc::new(move || brokers.ready().and_then(|()| ready.ready()));
-    let health = HealthServer::start(args.role.health_listen, ready, shared.metrics.registry.clone())?;
+    let start = |epoch: &Epoch| start(epoch, &args, &cluster, &secrets, &facts, &registry);
+    let processors: Vec<Processor> = epochs.iter().map(start).collect::<anyhow::Result<_>>()?;
+    let watcher = Watcher::start(&cluster, &names, &catalogue, &epochs);
+    let (ready, brokers) = (readiness(&processors), watch.downstream());
+    let ready: Ready = Arc::new(move || brokers.ready().and_then(|()| ready()));
+    let health = HealthServer::start(args.role.health_listen, ready, registry)?;
     tell::line(&format!("health: http://{}", health.address));
-    while matches!(signals.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout)) && !processor.has_failed() {}
-    let ended = processor.stop();
+    let has_failed = || processors.iter().any(Processor::has_failed);
+    while matches!(signals.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout)) && !has_failed() {}
+    processors.iter().for_each(Processor::ask_to_stop);
+    watcher.stop();
+    let ended: Result<Vec<()>, _> = processors.into_iter().map(Processor::stop).collect();
     health.stop();
     watch.stop();
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts the threads of one epoch.
+fn start(
+    epoch: &Epoch,
+    args: &Args,
+    cluster: &Cluster,
+    secrets: &Secrets,
+    facts: &BTreeMap<String, TopicFact>,
+    registry: &Registry,
+) -> anyhow::Result<Processor> {
+    let (plan, spec) = (&epoch.checked.plan, &epoch.checked.manifest.spec);
+    let directory = args.files.clone().unwrap_or_else(|| args.role.directory());
+    let lookups = run::lookups::load(plan, spec, &directory)?;
+    let partitions = facts.get(&epoch.names.checkpoints()).map(|fact| fact.partitions);
+    let partitions = partitions.context("the checkpoints have no topic")?;
+    let generation = clock::now().unsigned_abs();
+    let threads = args.threads.or(spec.process.threads.map(|threads| threads as usize));
+    Ok(Processor::start(ProcessOptions {
+        checkpoints: Checkpoints::new(cluster, &epoch.names, partitions, epoch.identity, generation),
+        checkpoint_every: run::checkpoint_every(spec),
+        instance: instance(),
+        threads: threads.unwrap_or_else(run::processors),
+        cluster: cluster.clone(),
+        context: Arc::new(MapContext { lookups, hash_key: hash_key(spec, secrets)? }),
+        epoch: epoch.clone(),
+        registry: registry.clone(),
+    })?)
+}
+
+fn readiness(processors: &[Processor]) -> Ready {
+    let all: Vec<_> = processors.iter().map(|processor| Arc::clone(&processor.shared)).collect();
+    Arc::new(move || all.iter().try_for_each(|shared| shared.ready()))
+}
+
+/// The thread that writes down which epochs have caught up.
+struct Watcher {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Watcher {
+    fn start(cluster: &Cluster, names: &Names, catalogue: &Catalogue, epochs: &[Epoch]) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (cluster, names, told) = (cluster.clone(), names.clone(), Arc::clone(&stop));
+        let is_behind = |epoch: &&Epoch| !catalogue.caught_up.contains(&epoch.number);
+        let behind: Vec<Epoch> = epochs.iter().filter(is_behind).cloned().collect();
+        let body = move || {
+            if let Err(error) = catalogue::watch(&cluster, &names, &behind, &told) {
+                tracing::error!(%error, "nobody looks whether epochs have caught up");
+            }
+        };
+        let thread = std::thread::Builder::new().name("epochs".into()).spawn(body);
+        Self { stop, thread: thread.expect("a process that just started can have one more thread") }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        drop(self.thread.join());
+    }
 }
 
 fn refuse_object_store(spec: &PipelineSpec) -> Result<(), Mistake> {
@@ -95,18 +159,17 @@ fn refuse_object_store(spec: &PipelineSpec) -> Result<(), Mistake> {
     }
 }
 
-/// Makes sure that every topic is there and right; tells how many partitions the checkpoints have.
-fn check_topics(cluster: &Cluster, checked: &crds::Checked) -> anyhow::Result<u32> {
-    let wishes = wishes(checked);
+/// Makes sure that every topic is there and right; tells what they are.
+fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyhow::Result<BTreeMap<String, TopicFact>> {
+    let wishes = wishes(checked, epochs);
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let facts = Admin::new(cluster)?.facts(&names)?;
     let told: Vec<String> = decide(&wishes, &facts).iter().map(Step::to_string).collect();
-    if !told.is_empty() {
-        let told = told.join("\n");
-        return Err(Mistake(format!("topics are not as they should be; `clickstream setup` can:\n{told}")).into());
+    if told.is_empty() {
+        return Ok(facts);
     }
-    let checkpoints = Names::new(&checked.manifest.name).checkpoints();
-    facts.get(&checkpoints).map(|fact| fact.partitions).context("the checkpoints have no topic")
+    let told = told.join("\n");
+    Err(Mistake(format!("topics are not as they should be; `clickstream setup` can:\n{told}")).into())
 }
 
 /// The key that hides personal fields, from the one secret that they name.

@@ -1,16 +1,21 @@
 //! `clickstream setup`: makes and checks what a fleet needs, without Kubernetes.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
+use crds::Checked;
+
 use super::{Mistake, manifest};
 use crate::{
     kafka::{
         admin::{Admin, Step, decide},
+        catalogue::{self, Catalogue},
         client::Cluster,
+        names::Names,
         topics::{TopicWish, wishes},
     },
     secrets::Secrets,
@@ -35,40 +40,84 @@ pub struct Args {
     pub dry_run: bool,
 }
 
-/// Creates and grows topics, and tells everything that differs from what it should be.
+/// Creates and grows topics, tells everything that differs from what it should be, and writes down what is computed from
+/// now on: which tables go on, and which are rebuilt because their definition has changed.
 ///
 /// # Errors
 /// A [`Mistake`] that lists all differences a person has to put right; else what the brokers say.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = manifest::load(&args.manifest, &args.sets)?;
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
-    let wishes = wishes(&checked);
+    prepare(&cluster, checked.clone(), &BTreeSet::new(), false, args.dry_run)?;
+    #[cfg(feature = "couchbase")]
+    databases(&checked, args.dry_run)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Makes the pipeline's topics and its catalogue what the manifest says; with `dry_run` it only says what it would do.
+/// Tables in `again` are rebuilt although nothing about them has changed; with `hold` their new rows wait to be released.
+/// Returns the epoch that begins, if one does.
+///
+/// # Errors
+/// As [`run`].
+pub(super) fn prepare(
+    cluster: &Cluster,
+    checked: Checked,
+    again: &BTreeSet<String>,
+    hold: bool,
+    dry_run: bool,
+) -> anyhow::Result<Option<u32>> {
+    let names = Names::new(&checked.manifest.name);
+    let admin = Admin::new(cluster)?;
+    let before = catalogue::read(cluster, &names)?;
+    let checked = catalogue::settle(&before, checked);
+    let change = catalogue::revise(&before, &checked, again, hold)?;
+    let mut next = before.clone();
+    change.iter().flat_map(|change| &change.entries).for_each(|entry| next.take(entry.clone()));
+    make(cluster, &admin, &wishes(&checked, &catalogue::epochs(&next, &checked)?), dry_run)?;
+    for epoch in retired(&before, &next) {
+        let (names, more) = (names.epoch(epoch), "nothing reads or writes them any more, and they may be deleted");
+        let topics = [names.shuffle(), names.results(), names.checkpoints()].join(", ");
+        tell::result(&format!("epoch {epoch} has ended: {topics}: {more}"))?;
+    }
+    let Some(change) = change else { return Ok(None) };
+    if before.revision.is_some() {
+        tell::result(&change.to_string())?;
+    }
+    if !dry_run {
+        catalogue::write(cluster, &names, &change.entries)?;
+    }
+    Ok(change.begins)
+}
+
+/// Epochs that ran before and that nobody needs from now on.
+fn retired(before: &Catalogue, next: &Catalogue) -> BTreeSet<u32> {
+    before.running().difference(&next.running()).copied().collect()
+}
+
+fn make(cluster: &Cluster, admin: &Admin, wishes: &[TopicWish], dry_run: bool) -> anyhow::Result<()> {
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
-    let admin = Admin::new(&cluster)?;
-    let steps = decide(&wishes, &admin.facts(&names)?);
+    let steps = decide(wishes, &admin.facts(&names)?);
     let (refused, steps): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
     for step in &steps {
-        tell::result(&format!("{}{step}", if args.dry_run { "would " } else { "" }))?;
-        if !args.dry_run {
+        tell::result(&format!("{}{step}", if dry_run { "would " } else { "" }))?;
+        if !dry_run {
             admin.apply(step)?;
         }
     }
-    if !args.dry_run && !steps.is_empty() {
-        wait_until_seen(&admin, &wishes, &names)?;
+    if !dry_run && !steps.is_empty() {
+        wait_until_seen(admin, wishes, &names)?;
     }
     if !refused.is_empty() {
         let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
-        return Err(
-            Mistake(format!("topics of {} are not as they should be\n{}", cluster.bootstrap, told.join("\n"))).into()
-        );
+        let (bootstrap, told) = (&cluster.bootstrap, told.join("\n"));
+        return Err(Mistake(format!("topics of {bootstrap} are not as they should be\n{told}")).into());
     }
     if steps.is_empty() {
         tell::result(&format!("all {} topics are as they should be", names.len()))?;
     }
-    #[cfg(feature = "couchbase")]
-    databases(&checked, args.dry_run)?;
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 /// Brokers learn of a new topic one after the other: whoever comes next should find it.
@@ -100,8 +149,8 @@ fn databases(checked: &crds::Checked, dry_run: bool) -> std::io::Result<()> {
             Err(error) if dry_run => {
                 let (bucket, scope, tables) = (&couchbase.bucket.name, &couchbase.scope, sink.tables.join(", "));
                 tell::line(&format!("warning: sink {}: not looked at: {error:#}", sink.name));
-                let would = format!("would make sure of bucket {bucket}, scope {scope}, collections {tables}");
-                tell::result(&format!("sink {}: {would}", sink.name))?;
+                let wanted = format!("would make sure of bucket {bucket}, scope {scope}, collections {tables}");
+                tell::result(&format!("sink {}: {wanted}", sink.name))?;
             }
             Err(error) => {
                 let later = "the sink does it once it connects";

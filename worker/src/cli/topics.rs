@@ -9,6 +9,7 @@ use serde_json::json;
 use super::manifest;
 use crate::{
     kafka::{
+        catalogue,
         client::Cluster,
         names::Names,
         overview::{PartitionOverview, overview},
@@ -46,13 +47,17 @@ enum Format {
 /// Where the manifest is wrong, or no broker answers.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = manifest::load(&args.manifest, &args.sets)?;
-    let spec = &checked.manifest.spec;
-    let cluster = Cluster::of(spec, &Secrets::from_environment())?;
+    let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
     let names = Names::new(&checked.manifest.name);
-    let topics: Vec<String> = wishes(&checked).into_iter().map(|wish| wish.name).collect();
+    let catalogue = catalogue::read(&cluster, &names)?;
+    let checked = catalogue::settle(&catalogue, checked);
+    let spec = &checked.manifest.spec;
+    let epochs = catalogue::epochs(&catalogue.or_first(&checked)?, &checked)?;
+    let topics: Vec<String> = wishes(&checked, &epochs).into_iter().map(|wish| wish.name).collect();
     let ingest = spec.ingest.iter().map(|ingester| names.ingest_group(&ingester.name));
     let sinks = spec.sinks.iter().map(|sink| names.sink_group(&sink.name));
-    let groups: Vec<String> = [names.process_group()].into_iter().chain(ingest).chain(sinks).collect();
+    let process = epochs.iter().map(|epoch| epoch.names.process_group());
+    let groups: Vec<String> = process.chain(ingest).chain(sinks).collect();
     let partitions = overview(&cluster, &topics, &groups)?;
     let there: BTreeSet<&str> = partitions.iter().map(|partition| partition.topic.as_str()).collect();
     for topic in topics.iter().filter(|topic| !there.contains(topic.as_str())) {

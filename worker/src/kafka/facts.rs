@@ -31,6 +31,21 @@ impl Facts {
         Ok(Self { consumer, topics, place: cluster.bootstrap.clone() })
     }
 
+    /// Every partition of all of `facts`, each with the position of whoever is furthest behind.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub fn furthest_behind<'f>(facts: impl Iterator<Item = &'f Self>) -> Result<Vec<PartitionStatus>, LogError> {
+        let mut all: BTreeMap<(String, u32), PartitionStatus> = BTreeMap::new();
+        for facts in facts {
+            for told in facts.partitions()? {
+                let known = all.entry((told.topic.clone(), told.partition)).or_insert_with(|| told.clone());
+                known.position = known.position.min(told.position);
+            }
+        }
+        Ok(all.into_values().collect())
+    }
+
     /// Every partition, with its position and end.
     ///
     /// # Errors

@@ -42,6 +42,8 @@ pub struct Feed {
     topic: String,
     partition: i32,
     place: String,
+    /// Behind the last record that was read.
+    position: u64,
     /// Whether everything that was there at some moment has been read.
     caught_up: bool,
 }
@@ -60,13 +62,26 @@ impl Feed {
         let start = if offset == 0 { Offset::Beginning } else { Offset::Offset(offset as i64) };
         let assigned = all.add_partition_offset(topic, partition, start).and_then(|()| consumer.assign(&all));
         assigned.map_err(|error| failed("read", topic, error))?;
-        Ok(Self { consumer, topic: topic.into(), partition, place: cluster.bootstrap.clone(), caught_up: false })
+        Ok(Self {
+            consumer,
+            topic: topic.into(),
+            partition,
+            place: cluster.bootstrap.clone(),
+            position: offset,
+            caught_up: false,
+        })
     }
 
     /// Whether the end was reached once.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         self.caught_up
+    }
+
+    /// The offset behind the last record that was read.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
     }
 
     /// The first offset that is still there, and the one behind the last record.
@@ -79,7 +94,7 @@ impl Feed {
         Ok(start as u64..end as u64)
     }
 
-    /// The offset behind the last record.
+    /// The offset behind the last record that there is.
     ///
     /// # Errors
     /// Where no broker answers.
@@ -102,6 +117,7 @@ impl Feed {
                     if batch.is_empty() {
                         deadline = deadline.min(Instant::now() + GATHER);
                     }
+                    self.position = message.offset() as u64 + 1;
                     bytes += message.key_len() + message.payload_len();
                     batch.push(FeedRecord {
                         offset: message.offset() as u64,

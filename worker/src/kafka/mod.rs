@@ -25,12 +25,13 @@ pub mod shares;
 
 pub mod batches;
 pub mod compacted;
-pub mod owner;
+pub mod catalogue;
 pub mod checkpoints;
 pub mod process;
 
 pub mod facts;
 pub mod feed;
+pub mod feeding;
 pub mod tailing;
 pub mod overview;
 pub mod letters;

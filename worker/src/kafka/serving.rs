@@ -1,6 +1,7 @@
 //! Serving a fleet: results into SQLite by one thread, facts about the group by another, HTTP over both.
 
 use std::{
+    collections::BTreeMap,
     error::Error,
     net::SocketAddr,
     sync::{
@@ -16,7 +17,15 @@ use crds::Checked;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use prometheus::{IntGauge, Registry};
 
-use super::{client::Cluster, facts::Facts, feed::Feed, letters::KafkaLetters, names::Names, tailing::Fleet};
+use super::{
+    catalogue::{self, CatalogueFeed, agree, settle},
+    client::Cluster,
+    facts::Facts,
+    feeding::Feeding,
+    letters::KafkaLetters,
+    names::Names,
+    tailing::Fleet,
+};
 use crate::{
     clock,
     dead_letters::{
@@ -27,10 +36,9 @@ use crate::{
     metrics::ledger::Ledger,
     ports::LogError,
     serve::{
-        self, Live, PipelineInfo, ServeState, State, Status,
+        self, Live, PartitionStatus, PipelineInfo, ServeState, Shown, State, Status,
         background::{self, Background},
     },
-    store::{Reader, ResultRecord, TableStore},
     tail::{Tail, TailError, TopicInfo},
     tell,
 };
@@ -50,6 +58,8 @@ struct Board {
     stop: AtomicBool,
     /// Set by the feeding thread once the tables have caught up.
     caught_up: AtomicBool,
+    /// Raw topics that each epoch reads that is shown: written by the feeding thread, read by that of facts.
+    topics: Mutex<BTreeMap<u32, Vec<String>>>,
     /// Written by the thread of facts, read by requests.
     status: Mutex<Status>,
     /// The first thread that failed says why.
@@ -83,31 +93,35 @@ pub fn run(
     health_listen: SocketAddr,
     signals: &Receiver<()>,
 ) -> anyhow::Result<()> {
-    let (plan, spec) = (&checked.plan, &checked.manifest.spec);
     let names = Names::new(&checked.manifest.name);
-    let store = TableStore::open(None, plan)?;
-    let (changes, reader) = (store.changes(), Arc::new(Reader::open(store.path())?));
+    let there = catalogue::read(cluster, &names)?;
+    let checked = settle(&there, checked.clone());
+    agree(&there, &checked)?;
+    let mut catalogue = CatalogueFeed::open(cluster, &names)?;
+    catalogue.whole()?;
+    let (plan, spec) = (&checked.plan, &checked.manifest.spec);
+    let feeding = Feeding::open(cluster, &names, checked.clone(), catalogue)?;
     let started_at = engine::time::rfc3339(clock::now());
     let board = Arc::new(Board {
         stop: AtomicBool::new(false),
         caught_up: AtomicBool::new(false),
         status: Mutex::new(Status { started_at, ..Status::default() }),
+        topics: Mutex::new(feeding.view().topics.clone()),
         failure: Mutex::new(None),
     });
+    let shown = feeding.shown();
     let metrics = Registry::new();
     let ready = Arc::clone(&board);
     let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.clone())?;
-    let topics = plan.topics.iter().map(|topic| topic.name.clone()).collect();
     let threads = [
         spawn("results", &board, {
-            let feed = Feed::open(cluster, &names.results(), 0, 0)?;
             let lag = gauge(&metrics, "clickstream_serve_lag_rows", "Results that are not in the tables yet.")?;
-            move |board| feed_tables(feed, store, &lag, board)
+            move |board| feed_tables(feeding, &lag, board)
         })?,
         spawn("facts", &board, {
-            let facts = Facts::new(cluster, &names, topics)?;
+            let (cluster, names) = (cluster.clone(), names.clone());
             let lag = gauge(&metrics, "clickstream_process_lag_events", "Raw records that are not processed yet.")?;
-            move |board| gather_facts(&facts, &lag, board)
+            move |board| gather_facts(&cluster, &names, &lag, board)
         })?,
     ];
     let fleet = Fleet { cluster: cluster.clone(), names, plan: Arc::new(plan.clone()) };
@@ -115,13 +129,12 @@ pub fn run(
         board: Arc::clone(&board),
         letters: DeadLetters::over(KafkaLetters(fleet.clone()), Arc::clone(&fleet.plan)),
         fleet,
-        reader: Arc::clone(&reader),
+        shown: shown.clone(),
     };
-    metrics.register(Box::new(Ledger::new(Arc::clone(&reader))))?;
+    metrics.register(Box::new(Ledger::new(shown.clone())))?;
     let state = ServeState {
         pipeline: PipelineInfo::new(plan, spec.serve.dashboard.refresh.to_std(), !spec.serve.dashboard.disabled),
-        reader,
-        changes,
+        shown,
         live: Arc::new(live),
         metrics,
     };
@@ -157,56 +170,38 @@ fn spawn(
     thread::Builder::new().name(name.into()).spawn(run).context("no thread is left")
 }
 
-/// From the results topic into the tables, from the first record that is still there.
-fn feed_tables(mut feed: Feed, mut store: TableStore, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
-    let mut batch = Vec::new();
+/// From the results into the tables, from the first record that is still there.
+fn feed_tables(mut feeding: Feeding, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
     let mut looked_at = Instant::now();
     while !board.stop.load(Ordering::Acquire) {
-        batch.clear();
-        feed.read(WAIT, &mut batch)?;
-        let records: Vec<_> = batch
-            .iter()
-            .filter_map(|record| {
-                Some(ResultRecord { offset: record.offset, key: &record.key, document: record.value.as_deref()? })
-            })
-            .collect();
-        store.apply(&records)?;
-        if feed.is_caught_up() {
+        feeding.step(WAIT)?;
+        if feeding.turn()? {
+            *board.topics.lock().unwrap_or_else(PoisonError::into_inner) = feeding.view().topics.clone();
+        }
+        if feeding.is_caught_up() {
             board.caught_up.store(true, Ordering::Release);
         }
         if looked_at.elapsed() >= FACTS_EVERY {
             looked_at = Instant::now();
             // A broker that does not answer leaves the last figure.
-            if let Ok(end) = feed.end() {
-                lag.set(end.saturating_sub(store.offset()) as i64);
-            }
+            feeding.behind().into_iter().for_each(|behind| lag.set(behind as i64));
         }
     }
     Ok(())
 }
 
-fn gather_facts(facts: &Facts, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
+fn gather_facts(cluster: &Cluster, names: &Names, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
     let mut last: Option<(Instant, u64)> = None;
+    let mut facts: BTreeMap<u32, Facts> = BTreeMap::new();
     while !board.stop.load(Ordering::Acquire) {
-        match facts.partitions() {
-            Ok(partitions) => {
-                let events: u64 = partitions.iter().map(|partition| partition.position).sum();
-                lag.set(partitions.iter().map(|at| at.end.saturating_sub(at.position)).sum::<u64>() as i64);
-                let rate = last.map_or(0.0, |(at, before)| {
-                    events.saturating_sub(before) as f64 / at.elapsed().as_secs_f64().max(0.001)
-                });
-                last = Some((Instant::now(), events));
-                let mut status = board.status.lock().unwrap_or_else(PoisonError::into_inner);
-                let started_at = status.started_at.clone();
-                *status = Status {
-                    state: State::Running,
-                    started_at,
-                    events,
-                    events_per_second: rate,
-                    partitions,
-                    ..Status::default()
-                };
-            }
+        let topics = board.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !facts.keys().eq(topics.keys()) {
+            let open = |(epoch, topics)| anyhow::Ok((epoch, Facts::new(cluster, &names.epoch(epoch), topics)?));
+            facts = topics.into_iter().map(open).collect::<anyhow::Result<_>>()?;
+            last = None;
+        }
+        match Facts::furthest_behind(facts.values()) {
+            Ok(partitions) => tell_status(partitions, &mut last, lag, board),
             Err(error) => {
                 // Whoever scales by these figures must not take the last ones for a lull.
                 board.status.lock().unwrap_or_else(PoisonError::into_inner).state = State::Starting;
@@ -221,12 +216,24 @@ fn gather_facts(facts: &Facts, lag: &IntGauge, board: &Board) -> anyhow::Result<
     Ok(())
 }
 
+fn tell_status(partitions: Vec<PartitionStatus>, last: &mut Option<(Instant, u64)>, lag: &IntGauge, board: &Board) {
+    let events: u64 = partitions.iter().map(|partition| partition.position).sum();
+    lag.set(partitions.iter().map(|at| at.end.saturating_sub(at.position)).sum::<u64>() as i64);
+    let rate =
+        last.map_or(0.0, |(at, before)| events.saturating_sub(before) as f64 / at.elapsed().as_secs_f64().max(0.001));
+    *last = Some((Instant::now(), events));
+    let mut status = board.status.lock().unwrap_or_else(PoisonError::into_inner);
+    let started_at = status.started_at.clone();
+    let state = State::Running;
+    *status = Status { state, started_at, events, events_per_second: rate, partitions, ..Status::default() };
+}
+
 /// What requests may ask of a fleet.
 struct FleetPipeline {
     board: Arc<Board>,
     fleet: Fleet,
     letters: DeadLetters,
-    reader: Arc<Reader>,
+    shown: Shown,
 }
 
 impl Live for FleetPipeline {
@@ -244,7 +251,7 @@ impl Live for FleetPipeline {
 
     fn replay(&self, request: &ReplayRequest) -> Result<ReplayReport, DeadLetterError> {
         // Tables that cannot be read now only leave the report without what comes too late.
-        let marks = dead_letters::watermarks(&self.reader).unwrap_or_default();
+        let marks = dead_letters::watermarks(&self.shown.reader()).unwrap_or_default();
         self.letters.replay(request, &marks)
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crds::{Checked, spec};
 
-use super::{client::MESSAGE_BYTES_MAX, names::Names};
+use super::{catalogue::Epoch, client::MESSAGE_BYTES_MAX, names::Names};
 use crate::ingest::limits::SHARES;
 
 /// Partitions of the checkpoints: a task that recovers reads one of them whole.
@@ -42,25 +42,32 @@ pub struct TopicWish {
     pub judged: bool,
 }
 
-/// Every topic of the pipeline: those of the manifest, then its own.
+/// Every topic of the pipeline: those of the manifest, those that all epochs share, then those of each epoch.
 #[must_use]
-pub fn wishes(checked: &Checked) -> Vec<TopicWish> {
+pub fn wishes(checked: &Checked, epochs: &[Epoch]) -> Vec<TopicWish> {
     let names = Names::new(&checked.manifest.name);
     let (plan, spec) = (&checked.plan, &checked.manifest.spec);
     let raw = spec.topics.iter().map(|topic| raw(topic, plan.topics.iter().any(|read| read.name == topic.name)));
-    let internal = [
-        own(names.shuffle(), plan.shuffle_partitions, &[("retention.ms", "-1"), ("retention.bytes", "-1")]),
-        compacted(names.results(), 1, "268435456"),
+    let shared = [
         own(names.dead_letters(), 1, &[("retention.ms", DEAD_LETTERS_MS)]),
         own(names.repaired(), 1, &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")]),
-        compacted(names.checkpoints(), CHECKPOINT_PARTITIONS, "67108864"),
         compacted(names.progress(), 1, "16777216"),
     ];
-    let silver = plan.streams.iter().filter(|stream| stream.silver);
-    let silver = silver.map(|stream| own(names.silver(&stream.name), 1, &[("retention.ms", SILVER_MS)]));
     let is_shared = |ingester: &spec::Ingester| ingester.dataset.as_ref().is_some_and(spec::Dataset::has_shares);
     let shares = spec.ingest.iter().any(is_shared).then(|| own(names.shares(), SHARES, &[]));
-    raw.chain(internal).chain(silver).chain(shares).collect()
+    raw.chain(shared).chain(shares).chain(epochs.iter().flat_map(of_epoch)).collect()
+}
+
+fn of_epoch(epoch: &Epoch) -> Vec<TopicWish> {
+    let (names, plan) = (&epoch.names, &epoch.checked.plan);
+    let silver = plan.streams.iter().filter(|stream| stream.silver);
+    let silver = silver.map(|stream| own(names.silver(&stream.name), 1, &[("retention.ms", SILVER_MS)]));
+    let own = [
+        own(names.shuffle(), plan.shuffle_partitions, &[("retention.ms", "-1"), ("retention.bytes", "-1")]),
+        compacted(names.results(), 1, "268435456"),
+        compacted(names.checkpoints(), CHECKPOINT_PARTITIONS, "67108864"),
+    ];
+    own.into_iter().chain(silver).collect()
 }
 
 fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {

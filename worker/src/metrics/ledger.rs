@@ -1,6 +1,6 @@
 //! The ledger as figures: read off the ledger's tables when somebody asks for metrics.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use prometheus::{
     IntGaugeVec,
@@ -10,7 +10,10 @@ use prometheus::{
 use serde_json::Value;
 
 use super::Figure;
-use crate::store::{Bounds, Format, Reader};
+use crate::{
+    serve::Shown,
+    store::{Bounds, Format},
+};
 
 const STREAMS: &str = "select stream as name, sum(read) as read, sum(accepted) as accepted, sum(duplicate) as duplicate, \
      sum(invalid) as invalid, sum(expired) as expired from _ledger_streams group by stream";
@@ -20,7 +23,7 @@ const TABLES: &str = "select \"table\" as name, sum(accepted) as accepted, sum(f
 
 /// Reads the ledger when it is asked.
 pub struct Ledger {
-    reader: Arc<Reader>,
+    shown: Shown,
     streams: IntGaugeVec,
     tables: IntGaugeVec,
     unaccounted: IntGaugeVec,
@@ -31,9 +34,9 @@ pub struct Ledger {
 impl Ledger {
     /// Of these tables.
     #[must_use]
-    pub fn new(reader: Arc<Reader>) -> Self {
+    pub fn new(shown: Shown) -> Self {
         Self {
-            reader,
+            shown,
             streams: Figure::StreamEvents.integers(),
             tables: Figure::TableEvents.integers(),
             unaccounted: Figure::Unaccounted.integers(),
@@ -47,9 +50,9 @@ impl Ledger {
 
     /// What the tables say; where they cannot be read, the figures stay as they were.
     fn fill(&self) {
-        let mut unaccounted = 0;
+        let (mut unaccounted, reader) = (0, self.shown.reader());
         for (sql, gauge, whole_is) in [(STREAMS, &self.streams, "read"), (TABLES, &self.tables, "accepted")] {
-            let Ok(outcome) = self.reader.sql(sql, Format::JsonLines, Bounds::default()) else { return };
+            let Ok(outcome) = reader.sql(sql, Format::JsonLines, Bounds::default()) else { return };
             for line in outcome.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 let Ok(Value::Object(sums)) = serde_json::from_slice(line) else { continue };
                 let Some(name) = sums.get("name").and_then(Value::as_str) else { continue };

@@ -21,7 +21,7 @@ use crate::{
     ingest::IngestProgress,
     ports::{Log, LogError, PROCESS},
     serve::{
-        self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status,
+        self, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, Shown, SinkStatus, State, Status,
         background::Background,
     },
     store::{Changes, Reader},
@@ -53,8 +53,7 @@ impl Server {
         let refresh = spec.serve.dashboard.refresh.to_std();
         let state = ServeState {
             pipeline: PipelineInfo::new(plan, refresh, !spec.serve.dashboard.disabled),
-            reader,
-            changes,
+            shown: Shown::new(reader, changes),
             live: Arc::clone(&live) as Arc<dyn Live>,
             metrics: live.shared.metrics.registry.clone(),
         };

@@ -29,7 +29,7 @@ use crate::store::{ChangedRows, Summary};
 
 /// `GET /api/v1/changes`: `changes` events `{"offset", "tables": {name: rows}}`, gathered over a moment.
 pub async fn all(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let listener = Listener::new(&shared, shared.state.changes.summaries())?;
+    let listener = Listener::new(&shared, shared.state.shown.changes().summaries())?;
     Ok(answer(stream::unfold(listener, |mut listener| async move {
         let event = match listener.next().await? {
             News::Hello => hello(),
@@ -47,7 +47,7 @@ pub async fn all(State(shared): State<Arc<Shared>>) -> Result<Response, Problem>
 pub async fn table(State(shared): State<Arc<Shared>>, Path(name): Path<String>) -> Result<Response, Problem> {
     let wanted = name.clone();
     queries::ask(&shared, move |reader| reader.table(&wanted).map(|_| ())).await?;
-    let listener = Listener::new(&shared, shared.state.changes.rows())?;
+    let listener = Listener::new(&shared, shared.state.shown.changes().rows())?;
     Ok(answer(stream::unfold((listener, name), |(mut listener, name)| async move {
         let event = loop {
             match listener.next().await? {

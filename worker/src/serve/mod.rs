@@ -25,6 +25,7 @@ mod pipeline;
 mod problem;
 mod queries;
 mod routes;
+mod shown;
 mod topics;
 
 use std::{future::Future, io, sync::Arc};
@@ -39,18 +40,16 @@ pub use self::{
     live::{IngestStatus, Live, PartitionStatus, SinkStatus, State, Status},
     pipeline::{AlertInfo, PipelineInfo, QualityInfo, StreamInfo},
     routes::{OPENAPI, paths},
+    shown::Shown,
 };
 pub use crate::dead_letters::{DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount};
-use crate::store::{Changes, Reader};
 
 /// What is served.
 pub struct ServeState {
     /// What the page needs to know of the manifest.
     pub pipeline: PipelineInfo,
-    /// The tables.
-    pub reader: Arc<Reader>,
-    /// News of the tables.
-    pub changes: Changes,
+    /// The tables, and news of them.
+    pub shown: Shown,
     /// What only the running pipeline knows.
     pub live: Arc<dyn Live>,
     /// Metrics to print.

@@ -32,7 +32,7 @@ async fn ask_with_text<T: Send + 'static>(
     let turn = time::timeout(limits::TURN_TIME_MAX, shared.queries.acquire()).await;
     let _turn = turn
         .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many queries run at the moment; try again"))?;
-    let reader = shared.state.reader.clone();
+    let reader = shared.state.shown.reader();
     let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
     answer.map_err(|died| Problem::ours(&died))?.map_err(|error| Problem::of_query(error, text))
 }

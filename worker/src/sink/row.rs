@@ -160,6 +160,30 @@ impl Reader {
         Ok(Some(Change { target, key: Key::Row { id, version }, columns, long_id }))
     }
 
+    /// The deletion of a row that another epoch of its table wrote, under a version of the newer one; `None` for rows of
+    /// other tables and epochs. The sink's condition is not asked: it may have been another then.
+    ///
+    /// # Errors
+    /// As [`Reader::row`].
+    pub fn gone(
+        &self,
+        (table, older): (&str, u32),
+        version: Version,
+        document: &[u8],
+    ) -> Result<Option<Change>, RecordError> {
+        let offset = version.offset;
+        let row: Document<'_> =
+            serde_json::from_slice(document).map_err(|source| RecordError::Document { offset, source })?;
+        let target = self.schemas.iter().position(|schema| schema.name == table);
+        let Some(target) = target.filter(|_| row.table == table && row.epoch == older && !row.deleted) else {
+            return Ok(None);
+        };
+        let full = row_key(&row);
+        let id = short_id(&full);
+        let long_id = (id != full).then_some(full);
+        Ok(Some(Change { target, key: Key::Gone { id, version }, columns: Vec::new(), long_id }))
+    }
+
     /// Reads an accepted event of a stream that the sink takes; `None` where it is not wanted.
     ///
     /// # Errors

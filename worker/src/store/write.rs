@@ -113,12 +113,29 @@ impl TableStore {
     /// # Errors
     /// When a record makes no sense or the file cannot be written; then nothing has changed.
     pub fn apply(&mut self, records: &[ResultRecord<'_>]) -> Result<(), StoreError> {
+        let known = self.offset;
+        self.write(records, |record| record.offset >= known)
+    }
+
+    /// Applies records from one of several logs, whose rows have no keys in common. Who reads them keeps the positions.
+    ///
+    /// # Errors
+    /// As [`TableStore::apply`].
+    pub fn apply_from_one(&mut self, records: &[ResultRecord<'_>]) -> Result<(), StoreError> {
+        self.write(records, |_| true)
+    }
+
+    fn write(
+        &mut self,
+        records: &[ResultRecord<'_>],
+        is_fresh: impl Fn(&ResultRecord<'_>) -> bool,
+    ) -> Result<(), StoreError> {
         let Some(last) = records.last() else { return Ok(()) };
         let next = self.offset.max(last.offset + 1);
         let failed = |source| StoreError::Sqlite { path: self.path.clone(), source };
         let transaction = self.connection.transaction().map_err(failed)?;
         let commit = Commit::begin(&transaction, &self.tables, &self.by_name, self.changes.rows_wanted());
-        let fresh = records.iter().filter(|record| record.offset >= self.offset);
+        let fresh = records.iter().filter(|record| is_fresh(record));
         let (states, changed) = commit.apply_all(fresh).map_err(|(offset, refused)| match refused {
             Refused::Sqlite(source) => failed(source),
             Refused::Bad(reason) => StoreError::BadRecord { offset, reason },

@@ -19,7 +19,7 @@ use worker::{
     log::{EmbeddedLog, Fsync, SharedLog},
     ports::{Commit, Log, LogError, Records},
     serve::{
-        AlertInfo, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, SinkStatus, State, Status,
+        AlertInfo, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, Shown, SinkStatus, State, Status,
         StreamInfo, serve,
     },
     store::{Reader, TableStore},
@@ -49,8 +49,7 @@ impl Server {
         metrics.register(Box::new(events)).expect("the only metric");
         let state = ServeState {
             pipeline,
-            reader: Arc::new(Reader::open(store.path()).expect("the store is there")),
-            changes: store.changes(),
+            shown: Shown::new(Arc::new(Reader::open(store.path()).expect("the store is there")), store.changes()),
             live: Arc::new(Pipeline::new()),
             metrics,
         };

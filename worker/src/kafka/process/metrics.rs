@@ -10,7 +10,7 @@ use std::{
 
 use engine::time::Millis;
 use prometheus::{
-    GaugeVec, Histogram, HistogramOpts, IntCounter, IntGauge, Registry,
+    GaugeVec, Histogram, IntCounter, IntGauge, Opts, Registry,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -20,10 +20,8 @@ use crate::{
     metrics::{Figure, Stage},
 };
 
-/// Counters of a processor.
+/// Counters of one epoch in a processor. Few epochs run at a time, so that their number may be a label.
 pub struct Metrics {
-    /// Where they are gathered.
-    pub registry: Registry,
     /// Records given to tasks for the first time.
     pub records: IntCounter,
     /// Records replayed after a recovery.
@@ -41,21 +39,21 @@ impl Metrics {
     ///
     /// # Errors
     /// Where a name is taken, which only a bug can bring about.
-    pub fn new(threads: &Arc<[ThreadState]>) -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let ages = CheckpointAges { threads: Arc::clone(threads), gauge: Figure::CheckpointAge.numbers() };
+    pub fn new(registry: &Registry, epoch: u32, threads: &Arc<[ThreadState]>) -> Result<Self, prometheus::Error> {
+        let named = |name: &str, help: &str| Opts::new(name, help).const_label("epoch", epoch.to_string());
+        let ages = CheckpointAges { threads: Arc::clone(threads), gauge: Figure::CheckpointAge.numbers_of(epoch) };
         registry.register(Box::new(ages))?;
         let counter = |name: &str, help: &str| {
-            let counter = IntCounter::new(name, help)?;
+            let counter = IntCounter::with_opts(named(name, help))?;
             registry.register(Box::new(counter.clone()))?;
             Ok::<_, prometheus::Error>(counter)
         };
         let seconds = |name: &str, help: &str| {
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help))?;
+            let histogram = Histogram::with_opts(named(name, help).into())?;
             registry.register(Box::new(histogram.clone()))?;
             Ok::<_, prometheus::Error>(histogram)
         };
-        let tasks = IntGauge::new("clickstream_process_tasks", "tasks that this process owns")?;
+        let tasks = IntGauge::with_opts(named("clickstream_process_tasks", "tasks that this process owns"))?;
         registry.register(Box::new(tasks.clone()))?;
         Ok(Self {
             records: counter("clickstream_process_records_total", "records read, replayed ones not among them")?,
@@ -65,7 +63,6 @@ impl Metrics {
             commit_seconds: seconds("clickstream_process_commit_seconds", "time that commits took")?,
             recovery_seconds: seconds("clickstream_process_recovery_seconds", "time from given to reading on")?,
             tasks,
-            registry,
         })
     }
 

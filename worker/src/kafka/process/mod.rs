@@ -33,8 +33,10 @@ use engine::{
     plan::Plan,
     time::Millis,
 };
+use prometheus::Registry;
 
 use super::{
+    catalogue::Epoch,
     checkpoints::{CheckpointQueue, CheckpointWriter, Checkpoints},
     client::{Cluster, REQUEST_TIME_MAX},
     names::Names,
@@ -42,6 +44,7 @@ use super::{
 use crate::ports::LogError;
 pub use metrics::Metrics;
 use metrics::ThreadState;
+pub use sources::topics;
 use thread::Thread;
 
 /// Why processing cannot go on.
@@ -90,6 +93,7 @@ pub struct Shared {
     cluster: Cluster,
     names: Names,
     plan: Arc<Plan>,
+    tells: Vec<bool>,
     schemas: Vec<TableSchema>,
     context: Arc<MapContext>,
     checkpoints: Checkpoints,
@@ -108,8 +112,8 @@ pub struct Shared {
 pub struct ProcessOptions {
     /// Where Kafka is.
     pub cluster: Cluster,
-    /// The plan.
-    pub plan: Arc<Plan>,
+    /// What to compute, and the names of its topics.
+    pub epoch: Epoch,
     /// Lookups and keys.
     pub context: Arc<MapContext>,
     /// Where checkpoints lie.
@@ -120,6 +124,8 @@ pub struct ProcessOptions {
     pub instance: String,
     /// How many threads.
     pub threads: usize,
+    /// Where counters are gathered.
+    pub registry: Registry,
 }
 
 /// Running threads.
@@ -139,20 +145,22 @@ impl Processor {
     /// # Panics
     /// If the system gives no thread, or the names of metrics collide.
     pub fn start(options: ProcessOptions) -> Result<Self, ProcessError> {
-        let names = Names::new(&options.plan.pipeline);
+        let Epoch { number, checked, tells, names, .. } = options.epoch;
+        let plan = Arc::new(checked.plan);
         let writer = CheckpointWriter::start(options.checkpoints.clone(), names.shuffle())?;
         let count = options.threads.max(1);
         let state: Arc<[ThreadState]> = (0..count).map(|_| ThreadState::default()).collect();
         let shared = Arc::new(Shared {
-            schemas: schemas(&options.plan),
+            schemas: schemas(&plan),
             names,
             cluster: options.cluster,
-            plan: options.plan,
+            plan,
+            tells,
             context: options.context,
             checkpoints: options.checkpoints,
             checkpoint_every_ms: options.checkpoint_every.as_millis() as Millis,
             instance: options.instance,
-            metrics: Metrics::new(&state).expect("the names of metrics differ"),
+            metrics: Metrics::new(&options.registry, number, &state).expect("the names of metrics differ"),
             state,
             stop: AtomicBool::new(false),
             failure: Mutex::new(None),
@@ -173,12 +181,17 @@ impl Processor {
         self.writer.has_failed() || self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// Tells the threads to end, and does not wait for them.
+    pub fn ask_to_stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+    }
+
     /// Commits, checkpoints, leaves the group and ends.
     ///
     /// # Errors
     /// The first failure of any thread.
     pub fn stop(self) -> Result<(), ProcessError> {
-        self.shared.stop.store(true, Ordering::Release);
+        self.ask_to_stop();
         let panicked = self.threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count() > 0;
         let written = self.writer.finish();
         let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -55,7 +55,7 @@ impl Thread {
             transactions,
             member,
             queue,
-            targets: Targets::new(&shared.names, &shared.plan),
+            targets: Targets::new(&shared.names, &shared.plan, shared.tells.clone()),
             number,
             id,
             output: Output::default(),

@@ -40,17 +40,20 @@ pub struct Targets {
     results: String,
     dead_letters: String,
     silver: Vec<String>,
+    /// For each stream, whether its dead letters are told by this epoch.
+    tells: Vec<bool>,
 }
 
 impl Targets {
     /// Names all of them.
     #[must_use]
-    pub fn new(names: &Names, plan: &Plan) -> Self {
+    pub fn new(names: &Names, plan: &Plan, tells: Vec<bool>) -> Self {
         Self {
             shuffle: names.shuffle(),
             results: names.results(),
             dead_letters: names.dead_letters(),
             silver: plan.streams.iter().map(|stream| names.silver(&stream.name)).collect(),
+            tells,
         }
     }
 }
@@ -149,7 +152,8 @@ impl Open<'_> {
             row.write_document(&schemas[row.table], &mut value);
             all.send(&targets.results, 0, Some(&key), &value)?;
         }
-        for letter in &output.dead_letters {
+        for letter in output.dead_letters.iter().filter(|letter| letter.table.is_some() || targets.tells[letter.stream])
+        {
             value.clear();
             write_dead_letter(letter, plan, &mut value);
             all.send(&targets.dead_letters, 0, None, &value)?;

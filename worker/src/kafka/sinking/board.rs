@@ -28,6 +28,12 @@ pub(super) struct Board {
 }
 
 impl Board {
+    /// A session begins: it has joined nothing yet.
+    pub(super) fn begin(&self) {
+        self.joined.store(false, Ordering::Release);
+        self.caught_up.store(false, Ordering::Release);
+    }
+
     pub(super) fn ready(&self) -> Result<(), String> {
         self.downstream.ready()?;
         match (self.joined.load(Ordering::Acquire), self.caught_up.load(Ordering::Acquire)) {

@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 
 use anyhow::Context;
 use crds::spec::{Console, Sink};
-use engine::{
-    output::{self, SystemTable},
-    plan::Plan,
-};
+use engine::output::{self, SystemTable};
 use serde_json::Value;
 
 use super::{Record, files::Offsets};
 use crate::{
-    kafka::names::Names,
+    kafka::{catalogue::View, names::Names},
     sink::{cells::Wanted, console::Lines, select},
 };
 
@@ -33,14 +30,14 @@ impl ConsoleSink {
     ///
     /// # Errors
     /// Where the sink's condition is wrong.
-    pub(super) fn new(plan: &Plan, sink: &Sink, console: &Console, names: &Names) -> anyhow::Result<Self> {
-        let filter = sink.filter.as_deref();
+    pub(super) fn new(view: &View, sink: &Sink, console: &Console, names: &Names) -> anyhow::Result<Self> {
+        let (plan, filter) = (&view.plan, sink.filter.as_deref());
         let schemas = output::schemas(plan);
         let tables = Wanted::tables(&schemas, &sink.tables, filter).map_err(anyhow::Error::msg)?;
         let wanted = plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
         let streams = wanted.map(|stream| {
             let wanted = Wanted::events(stream, filter).map_err(anyhow::Error::msg)?;
-            Ok((names.silver(&stream.name), (stream.name.clone(), wanted)))
+            Ok((view.silver(names, &stream.name), (stream.name.clone(), wanted)))
         });
         Ok(Self {
             lines: Lines::new(console.clone(), tables),

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
-use crds::{Checked, spec::Sink};
+use crds::spec::Sink;
 
 use super::{
     Record,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::Mistake,
-    kafka::{admin::Admin, client::Cluster, names::Names},
+    kafka::{admin::Admin, catalogue::View, client::Cluster, names::Names},
     secrets::Secrets,
     sink::{
         database::{Connector, Database},
@@ -61,7 +61,7 @@ pub(super) struct Store {
 /// # Errors
 /// A [`Mistake`] where the manifest asks for what cannot be had.
 pub(super) fn destination(
-    checked: &Checked,
+    view: &View,
     sink: &Sink,
     cluster: &Cluster,
     names: &Names,
@@ -71,31 +71,43 @@ pub(super) fn destination(
         let facts = Admin::new(cluster)?.facts(&[&to.topic])?;
         let partitions = facts.get(&to.topic).map_or(0, |fact| fact.partitions);
         let producers = Arc::new(Producers::new(cluster, names.sink_group(&sink.name)));
-        return Ok(Destination::Topic(TopicSink::new(&checked.plan, sink, to, names, partitions, producers)?));
+        return Ok(Destination::Topic(TopicSink::new(view, sink, to, names, partitions, producers)?));
     }
     if let Some(console) = &sink.console {
-        return Ok(Destination::Console(ConsoleSink::new(&checked.plan, sink, console, names)?));
+        return Ok(Destination::Console(ConsoleSink::new(view, sink, console, names)?));
     }
     if let Some(parquet) = &sink.parquet {
         if parquet.path.contains("://") {
             let told = format!("sink {}: {}: files go to a directory in this version", sink.name, parquet.path);
             return Err(Mistake(told).into());
         }
-        return Ok(Destination::Files(Files::new(&checked.plan, sink, names, PathBuf::from(&parquet.path))?));
+        return Ok(Destination::Files(Files::new(view, sink, names, PathBuf::from(&parquet.path))?));
     }
-    let reader = Reader::new(&checked.plan, sink).map_err(anyhow::Error::msg)?;
+    let reader = Reader::new(&view.plan, sink).map_err(anyhow::Error::msg)?;
     let connector = Connector::of(sink, &reader.targets, secrets)?.context("bug: a sink without a kind")?;
     Ok(Destination::Database(Box::new(Store { reader, connector, connected: None })))
 }
 
-/// Topics to read; those of accepted events with their stream.
-pub(super) fn topics(sink: &Sink, names: &Names) -> BTreeMap<String, Option<String>> {
+/// What lies in a topic that a sink reads.
+pub(super) enum Input {
+    /// Rows of this epoch.
+    Rows(u32),
+    /// Accepted events of a stream.
+    Events(String),
+    /// Raw records.
+    Raw,
+}
+
+/// Topics to read, as other epochs are shown or not.
+pub(super) fn topics(sink: &Sink, names: &Names, view: &View) -> BTreeMap<String, Input> {
     let mut topics = BTreeMap::new();
-    if !sink.tables.is_empty() {
-        topics.insert(names.results(), None);
-    }
-    topics.extend(sink.topics.iter().map(|topic| (topic.clone(), None)));
-    topics.extend(sink.streams.iter().map(|stream| (names.silver(stream), Some(stream.clone()))));
+    // A console shows the ledger of the streams as well, which any epoch may tell.
+    let shown =
+        |epoch: &&u32| sink.console.is_some() || sink.tables.iter().any(|table| view.tables.get(table) == Some(*epoch));
+    let epochs = view.epochs.iter().filter(|_| !sink.tables.is_empty()).filter(shown);
+    topics.extend(epochs.map(|epoch| (names.epoch(*epoch).results(), Input::Rows(*epoch))));
+    topics.extend(sink.topics.iter().map(|topic| (topic.clone(), Input::Raw)));
+    topics.extend(sink.streams.iter().map(|stream| (view.silver(names, stream), Input::Events(stream.clone()))));
     topics
 }
 
@@ -105,15 +117,14 @@ pub(super) fn topics(sink: &Sink, names: &Names) -> BTreeMap<String, Option<Stri
 /// On bytes that the engine did not write.
 pub(super) fn changes(
     reader: &mut Reader,
-    topics: &BTreeMap<String, Option<String>>,
+    topics: &BTreeMap<String, Input>,
     batch: &[Record],
 ) -> anyhow::Result<Vec<Change>> {
     let mut changes = Vec::with_capacity(batch.len());
     for record in batch.iter().filter(|record| !record.value.is_empty()) {
-        let stream = topics.get(&record.topic).context("a record of a topic that was not asked for")?;
-        let change = match stream {
-            Some(stream) => reader.event(stream, record.offset, &record.value)?,
-            None => reader.row(record.offset, &record.value)?,
+        let change = match topics.get(&record.topic).context("a record of a topic that was not asked for")? {
+            Input::Events(stream) => reader.event(stream, record.offset, &record.value)?,
+            Input::Rows(_) | Input::Raw => reader.row(record.offset, &record.value)?,
         };
         changes.extend(change);
     }

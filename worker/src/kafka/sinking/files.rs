@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
 use crds::spec::{Parquet, Sink};
-use engine::plan::{Plan, StreamPlan};
+use engine::plan::StreamPlan;
 
 use super::Record;
 use crate::{
-    kafka::names::Names,
+    kafka::{catalogue::View, names::Names},
     log::record::read_silver,
     sink::{
         cells::{Wanted, members},
@@ -31,12 +31,12 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(plan: &Plan, sink: &Sink, names: &Names, directory: PathBuf) -> anyhow::Result<Self> {
+    pub(super) fn new(view: &View, sink: &Sink, names: &Names, directory: PathBuf) -> anyhow::Result<Self> {
         let parquet = sink.parquet.clone().context("no Parquet sink")?;
-        let wanted = plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
+        let wanted = view.plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
         let streams = wanted.map(|stream| {
             let wanted = Wanted::events(stream, sink.filter.as_deref()).map_err(anyhow::Error::msg)?;
-            Ok((names.silver(&stream.name), (stream.clone(), wanted)))
+            Ok((view.silver(names, &stream.name), (stream.clone(), wanted)))
         });
         let streams = streams.collect::<anyhow::Result<_>>()?;
         let several = sink.streams.len() + sink.topics.len() > 1;

@@ -14,6 +14,7 @@ mod console;
 mod destination;
 mod files;
 mod topic;
+mod turns;
 
 use std::{
     collections::BTreeMap,
@@ -33,7 +34,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::Message,
+    message::{BorrowedMessage, Message},
 };
 use tokio::runtime::Runtime;
 
@@ -49,12 +50,14 @@ use crate::{
         limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, LOOK_EVERY, RETRY},
         row::Change,
     },
+    store::Document,
     tell,
 };
 use board::{Board, Membership, Metrics, inputs};
-use destination::{Destination, Store, changes, destination, topics};
+use destination::{Destination, Input, Store, changes, destination, topics};
 use files::Offsets;
 use topic::{Producers, TopicSink};
+use turns::{Leftover, Turns};
 
 /// How often the brokers are asked how far the topics reach.
 const LAG_EVERY: Duration = Duration::from_secs(2);
@@ -69,7 +72,7 @@ struct Record {
     pub value: Vec<u8>,
 }
 
-/// Runs the sink until a signal comes.
+/// Runs the sink until a signal comes. Whenever other epochs are shown it ends in order and begins again with those.
 ///
 /// # Errors
 /// A [`crate::cli::Mistake`] where the manifest asks for what cannot be had; else what makes it senseless to go on.
@@ -82,14 +85,47 @@ pub fn run(
     signals: &Receiver<()>,
 ) -> anyhow::Result<()> {
     let names = Names::new(&checked.manifest.name);
-    let destination = destination(checked, sink, cluster, &names, secrets)?;
-    let topics = topics(sink, &names);
+    let mut turns = Turns::open(cluster, &names, checked)?;
     let (board, metrics) = (Arc::new(Board::default()), Metrics::new()?);
+    let ready = Arc::clone(&board);
+    let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.registry.clone())?;
+    tell::line(&format!("sink {}: health at http://{}", sink.name, health.address));
+    let ended = loop {
+        board.begin();
+        match session(&mut turns, sink, cluster, secrets, (&board, &metrics), signals) {
+            Ok(End::Turned) => continue,
+            Ok(End::Told) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
+    health.stop();
+    ended
+}
+
+/// Why a session ended.
+enum End {
+    /// Somebody asked for it.
+    Told,
+    /// Other epochs are shown.
+    Turned,
+}
+
+fn session(
+    turns: &mut Turns,
+    sink: &Sink,
+    cluster: &Cluster,
+    secrets: &Secrets,
+    (board, metrics): (&Arc<Board>, &Metrics),
+    signals: &Receiver<()>,
+) -> anyhow::Result<End> {
+    let names = turns.names.clone();
+    let destination = destination(&turns.view, sink, cluster, &names, secrets)?;
+    let topics = topics(sink, &names, &turns.view);
     let producers = match &destination {
         Destination::Topic(topic) => Some(Arc::clone(&topic.producers)),
         _ => None,
     };
-    let membership = Membership { board: Arc::clone(&board), generation: AtomicU64::new(0), producers };
+    let membership = Membership { board: Arc::clone(board), generation: AtomicU64::new(0), producers };
     let group = names.sink_group(&sink.name);
     let mut config = cluster.consumer(&group);
     config.set("enable.partition.eof", "true");
@@ -97,16 +133,16 @@ pub fn run(
         config.create_with_context(membership).map_err(|error| failed("connect to", &cluster.bootstrap, error))?;
     let all: Vec<&str> = topics.keys().map(String::as_str).collect();
     consumer.subscribe(&all).map_err(|error| failed("read", &all.join(", "), error))?;
-    let ready = Arc::clone(&board);
-    let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.registry.clone())?;
-    tell::line(&format!("sink {}: health at http://{}", sink.name, health.address));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("failed to start the sink")?;
+    let leftovers = turns.leftovers(sink)?;
     let member = Member {
         consumer,
         group,
         topics,
-        board,
+        turns,
+        leftovers,
+        board: Arc::clone(board),
         metrics,
         runtime,
         signals,
@@ -115,17 +151,18 @@ pub fn run(
         pause: RETRY.start,
         back_at: None,
     };
-    let ended = member.work(destination);
-    health.stop();
-    ended
+    member.work(destination)
 }
 
 struct Member<'a> {
     consumer: BaseConsumer<Membership>,
     group: String,
-    topics: BTreeMap<String, Option<String>>,
+    topics: BTreeMap<String, Input>,
+    turns: &'a mut Turns,
+    /// Rows of older epochs that are to go once the newer ones are there.
+    leftovers: Vec<Leftover>,
     board: Arc<Board>,
-    metrics: Metrics,
+    metrics: &'a Metrics,
     runtime: Runtime,
     signals: &'a Receiver<()>,
     /// The rebalance that the batch belongs to.
@@ -139,9 +176,10 @@ struct Member<'a> {
 }
 
 impl Member<'_> {
-    fn work(mut self, mut destination: Destination) -> anyhow::Result<()> {
+    fn work(mut self, mut destination: Destination) -> anyhow::Result<End> {
         let mut batch = Vec::new();
         let mut looked_at = Instant::now();
+        let mut end = End::Told;
         while self.signals.try_recv().is_err() {
             batch.clear();
             if self.gather(&mut batch)? {
@@ -173,11 +211,37 @@ impl Member<'_> {
             if looked_at.elapsed() >= LAG_EVERY {
                 looked_at = Instant::now();
                 self.look();
+                if let Destination::Database(store) = &mut destination
+                    && !self.clear_leftovers(store)?
+                {
+                    break;
+                }
+                if self.turns.turn()? {
+                    end = End::Turned;
+                    break;
+                }
             }
         }
         let offsets = destination.finish()?;
         self.commit(&offsets);
-        Ok(())
+        Ok(end)
+    }
+
+    /// Deletes rows of older epochs, once everything newer is written; false where somebody asked for the end before.
+    fn clear_leftovers(&mut self, store: &mut Store) -> anyhow::Result<bool> {
+        if !self.board.caught_up.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        while let Some(leftover) = self.leftovers.last() {
+            for changes in self.turns.gone(leftover, &store.reader)? {
+                if !self.write(store, &changes) {
+                    return Ok(false);
+                }
+            }
+            self.turns.cleared(leftover)?;
+            self.leftovers.pop();
+        }
+        Ok(true)
     }
 
     /// Writes a batch with its offsets; after a failure everything that is not committed is read again.
@@ -253,14 +317,7 @@ impl Member<'_> {
                         deadline = deadline.min(Instant::now() + BATCH_GATHER);
                     }
                     bytes += message.payload_len();
-                    batch.push(Record {
-                        topic: message.topic().to_owned(),
-                        partition: message.partition(),
-                        offset: message.offset() as u64,
-                        time: message.timestamp().to_millis().unwrap_or_default(),
-                        key: message.key().unwrap_or_default().to_vec(),
-                        value: message.payload().unwrap_or_default().to_vec(),
-                    });
+                    batch.push(self.record(&message));
                 }
                 Some(Err(KafkaError::PartitionEOF(_))) => self.ends += 1,
                 Some(Err(error)) => endure(error)?,
@@ -270,6 +327,26 @@ impl Member<'_> {
             self.board.caught_up.store(true, Ordering::Release);
         }
         Ok(is_new)
+    }
+
+    /// A row that is not shown, because its table is another epoch's, is like a tombstone: it only moves the offset.
+    fn record(&self, message: &BorrowedMessage<'_>) -> Record {
+        let value = message.payload().unwrap_or_default();
+        let is_shown = match self.topics.get(message.topic()) {
+            Some(Input::Rows(epoch)) => match serde_json::from_slice::<Document<'_>>(value) {
+                Ok(row) => self.turns.view.shows(*epoch, &row),
+                Err(_) => true,
+            },
+            _ => true,
+        };
+        Record {
+            topic: message.topic().to_owned(),
+            partition: message.partition(),
+            offset: message.offset() as u64,
+            time: message.timestamp().to_millis().unwrap_or_default(),
+            key: message.key().unwrap_or_default().to_vec(),
+            value: if is_shown { value.to_vec() } else { Vec::new() },
+        }
     }
 
     fn assigned(&self) -> usize {

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context;
 use crds::spec::{KafkaSink, Sink};
-use engine::{output, plan::Plan};
+use engine::output;
 use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext as _,
@@ -25,6 +25,7 @@ use rdkafka::{
 use super::Record;
 use crate::{
     kafka::{
+        catalogue::View,
         client::{Cluster, REQUEST_TIME_MAX, failed},
         context::Logged,
         names::Names,
@@ -114,18 +115,18 @@ impl TopicSink {
     /// # Errors
     /// Where the sink's condition is wrong, or the topic has no partitions.
     pub(super) fn new(
-        plan: &Plan,
+        view: &View,
         sink: &Sink,
         to: &KafkaSink,
         names: &Names,
         partitions: u32,
         producers: Arc<Producers>,
     ) -> anyhow::Result<Self> {
-        let filter = sink.filter.as_deref();
+        let (plan, filter) = (&view.plan, sink.filter.as_deref());
         let tables = Wanted::tables(&output::schemas(plan), &sink.tables, filter).map_err(anyhow::Error::msg)?;
         let wanted = plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
         let streams = wanted.map(|stream| {
-            Ok((names.silver(&stream.name), Wanted::events(stream, filter).map_err(anyhow::Error::msg)?))
+            Ok((view.silver(names, &stream.name), Wanted::events(stream, filter).map_err(anyhow::Error::msg)?))
         });
         let streams = streams.collect::<anyhow::Result<_>>()?;
         anyhow::ensure!(partitions > 0, "topic {} is not there; `clickstream setup` makes it", to.topic);

@@ -1,0 +1,240 @@
+//! A manifest that changes under a running fleet, over a real Kafka: the changed table is rebuilt from what its topic still
+//! holds and shown once it has caught up, in the API and in PostgreSQL, where old rows that are no more go; the others go on
+//! with all they know, also of what retention has deleted since.
+//!
+//! Needs Java and Maven (`tests/run` installs them); `tests/kafka/fetch` gets the broker.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use crds::Checked;
+use engine::decimal::Decimal;
+use serde_json::Value;
+use tests::{
+    binary::{Running, free_address, root, run},
+    kafka::{Broker, raw_records},
+    reference::{Input, cell::Cell, reference},
+    roles::{PATIENCE, Role, role},
+    servers::Server,
+};
+use worker::{
+    kafka::{admin::Admin, client::Cluster},
+    secrets::Secrets,
+};
+
+/// Events before the change and after it, and how many a second.
+const BEFORE: u64 = 30_000;
+const AFTER: u64 = 30_000;
+const RATE: u64 = 10_000;
+
+/// A second table, whose totals outlive the records that they were made from.
+const TOTALS: &str = "  - name: totals\n    from: sales\n    groupBy: [category]\n    maxGroups: 100\n    select: {total_sales: sum(amount), \
+                      transaction_count: count()}\n  process:\n";
+
+/// The change: other sales count.
+const CHANGE: (&str, &str) =
+    ("    window: {tumbling: 1m}", "    where: amount > 250 and category <> 'Home'\n    window: {tumbling: 1m}");
+
+/// Where both tables go.
+const SINK: &str = "  sinks:\n  - name: postgres\n    tables: [category_sales, totals]\n    \
+                    postgres: {connectionSecret: postgres, schema: public}\n";
+
+fn manifest(directory: &Path, broker: &Broker, name: &str, count: u64, change: bool) -> PathBuf {
+    let text = fs::read_to_string(root().join("examples/category-sales.yaml")).unwrap();
+    let (text, _) = text.split_once("  sinks:\n").unwrap();
+    let text = text.replace("kafka-bootstrap:9092", &broker.address);
+    let text = text.replace("eventsPerSecond: 1000", &format!("eventsPerSecond: {RATE}\n      count: {count}"));
+    let text = text.replace("  process:\n", TOTALS);
+    let text = text + SINK;
+    let text = if change { text.replace(CHANGE.0, CHANGE.1) } else { text };
+    assert!(text.contains(&broker.address) && text.contains("totals"), "the example has changed");
+    assert_eq!(text.contains("amount > 250"), change, "the example has changed");
+    let file = directory.join(name);
+    fs::write(&file, text).unwrap();
+    file
+}
+
+fn checked(manifest: &Path) -> Checked {
+    crds::check(&fs::read_to_string(manifest).unwrap(), &[]).unwrap()
+}
+
+fn get(address: &str, path: &str) -> Option<Value> {
+    let answer = ureq::get(format!("http://{address}{path}")).call().ok()?;
+    serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()
+}
+
+/// Rows by window and category: sum in units of 10⁻⁹, count.
+type Rows = BTreeMap<(String, String), (i128, i64)>;
+
+fn served(address: &str, table: &str) -> Rows {
+    let answer = get(address, &format!("/api/v1/tables/{table}?limit=10000")).unwrap();
+    let rows = answer["rows"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let row = |row: &Value| {
+        let text = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let total = Decimal::parse(row["total_sales"].to_string().as_bytes()).unwrap();
+        ((text("window_start"), text("category")), (total.0, row["transaction_count"].as_i64().unwrap()))
+    };
+    rows.iter().map(row).collect()
+}
+
+/// What a table should hold after `input`.
+fn expected(checked: &Checked, table: &str, input: &Input) -> Rows {
+    let answer = reference(&checked.plan, &Vec::new(), input);
+    let mut rows = Rows::new();
+    for ((of, start, group), (_, values)) in &answer.rows {
+        let [Cell::Decimal(total), Cell::Integer(count)] = values[..] else {
+            panic!("another kind of row: {values:?}")
+        };
+        if of == table {
+            let start = start.map(engine::time::rfc3339).unwrap_or_default();
+            rows.insert((start, group[0].text().unwrap().to_owned()), (total, count));
+        }
+    }
+    rows
+}
+
+fn start(name: &str, manifest: &Path, more: &[&str]) -> Role {
+    let mut role = Role::start(name, manifest, more).unwrap();
+    role.wait_until_ready().unwrap();
+    role
+}
+
+/// The sink, with its secret in a variable.
+fn start_sink(manifest: &Path, store: &Server) -> Role {
+    let health = free_address().unwrap();
+    let mut command = role("sink", manifest, &["--name", "postgres", "--health-listen", &health]).unwrap();
+    command
+        .env("CLICKSTREAM_SECRET_POSTGRES_URL", fs::read_to_string(store.secrets.path().join("server/url")).unwrap());
+    let mut sink = Role { running: Running::start(command).unwrap(), health };
+    sink.wait_until_ready().unwrap();
+    sink
+}
+
+/// Rows as they are in PostgreSQL.
+fn stored(store: &Server, table: &str) -> Rows {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", store.port);
+        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let start = match table {
+            "totals" => "''",
+            _ => r#"to_char(window_start at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"#,
+        };
+        let asked = format!("select {start}, category, total_sales::text, transaction_count from {table}");
+        let rows = client.query(&asked, &[]).await.unwrap();
+        connection.abort();
+        let total = |text: &str| Decimal::parse(text.as_bytes()).unwrap().0;
+        rows.iter().map(|row| ((row.get(0), row.get(1)), (total(row.get(2)), row.get(3)))).collect()
+    })
+}
+
+fn wait_until_stored(sink: &mut Role, store: &Server, table: &str, expected: &Rows) {
+    let equal = sink.running.wait_for(PATIENCE, || (stored(store, table) == *expected).then_some(()));
+    assert!(equal.is_ok(), "{table}: stored {:?}, the reference says {expected:?}", stored(store, table));
+}
+
+fn ingest(manifest: &Path) {
+    let command = role("ingest", manifest, &["--name", "checkout", "--until-done"]).unwrap();
+    let ended = run(command, PATIENCE).unwrap();
+    assert!(ended.status.success(), "{}", ended.stderr);
+}
+
+fn set_up(manifest: &Path, more: &[&str]) -> String {
+    let ended = run(role("setup", manifest, more).unwrap(), PATIENCE).unwrap();
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    ended.stdout
+}
+
+/// Waits until a table holds what it should.
+fn wait_for_rows(serve: &mut Role, page: &str, table: &str, expected: &Rows) {
+    let equal = serve.running.wait_for(PATIENCE, || (served(page, table) == *expected).then_some(()));
+    assert!(equal.is_ok(), "{table}: served {:?}, the reference says {expected:?}", served(page, table));
+}
+
+/// The epoch that a table shows.
+fn epoch(page: &str, table: &str) -> Option<u64> {
+    let tables = get(page, "/api/v1/tables")?;
+    let listed = tables["tables"].as_array()?.iter().find(|listed| listed["name"] == table)?;
+    listed["epoch"].as_u64()
+}
+
+/// Deletes the older half of every raw partition, as retention would.
+fn delete_half(checked: &Checked, input: &Input) {
+    let admin = Admin::new(&Cluster::of(&checked.manifest.spec, &Secrets::from_environment()).unwrap()).unwrap();
+    for (source, records) in input {
+        let offset = records[records.len() / 2].offset;
+        admin.delete_below(&checked.plan.topics[source.topic as usize].name, source.partition, offset).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_table_is_rebuilt_and_the_others_go_on() {
+    let (broker, store) = (Broker::start().unwrap(), Server::postgres());
+    let directory = tempfile::tempdir().unwrap();
+    let old = manifest(directory.path(), &broker, "old.yaml", BEFORE, false);
+    let new = manifest(directory.path(), &broker, "new.yaml", BEFORE + AFTER, true);
+    let (before, after) = (checked(&old), checked(&new));
+    let refused = run(role("process", &old, &[]).unwrap(), PATIENCE).unwrap();
+    assert!(!refused.status.success() && refused.stderr.contains("clickstream setup"), "{}", refused.stderr);
+    set_up(&old, &[]);
+    let page = free_address().unwrap();
+    let (process, mut serve) =
+        (start("process", &old, &["--threads", "1"]), start("serve", &old, &["--listen", &page]));
+    let mut sink = start_sink(&old, &store);
+    ingest(&old);
+    let first = raw_records(&before).unwrap();
+    for table in ["category_sales", "totals"] {
+        wait_for_rows(&mut serve, &page, table, &expected(&before, table, &first));
+        wait_until_stored(&mut sink, &store, table, &expected(&before, table, &first));
+    }
+    let old_rows = served(&page, "category_sales");
+    delete_half(&before, &first);
+
+    let refused = run(role("process", &new, &[]).unwrap(), PATIENCE).unwrap();
+    let told = "category_sales: rebuilt as epoch 2";
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains(told), "{}", refused.stderr);
+    for more in [&["--dry-run"][..], &[]] {
+        let said = set_up(&new, more);
+        assert!(said.contains(told) && said.contains("sales, totals: go on under their epoch"), "{said}");
+    }
+    assert!(set_up(&new, &[]).contains("as they should be"), "a second time changes nothing");
+    // Who computes the old tables goes on until its successor comes; who serves shows them until the new ones are there.
+    process.end_in_order().unwrap();
+    serve.end_in_order().unwrap();
+    sink.end_in_order().unwrap();
+    let mut serve = start("serve", &new, &["--listen", &page]);
+    let mut sink = start_sink(&new, &store);
+    assert_eq!((epoch(&page, "category_sales"), served(&page, "category_sales")), (Some(1), old_rows));
+    let process = start("process", &new, &["--threads", "1"]);
+    serve.running.wait_for(PATIENCE, || (epoch(&page, "category_sales") == Some(2)).then_some(())).unwrap();
+    let kept = raw_records(&after).unwrap();
+    wait_for_rows(&mut serve, &page, "category_sales", &expected(&after, "category_sales", &kept));
+    wait_for_rows(&mut serve, &page, "totals", &expected(&before, "totals", &first));
+    assert_eq!(epoch(&page, "totals"), Some(1));
+    let rows = expected(&after, "category_sales", &kept);
+    assert!(!rows.keys().any(|(_, category)| category == "Home"));
+    wait_until_stored(&mut sink, &store, "category_sales", &rows);
+
+    ingest(&new);
+    let kept = raw_records(&after).unwrap();
+    let mut whole = kept.clone();
+    for (source, records) in &first {
+        let gone = records.iter().filter(|record| record.offset < kept[source][0].offset).cloned();
+        whole.entry(*source).and_modify(|all| *all = gone.chain(all.drain(..)).collect());
+    }
+    assert!(whole.values().map(Vec::len).sum::<usize>() as u64 == BEFORE + AFTER && whole != kept);
+    wait_for_rows(&mut serve, &page, "category_sales", &expected(&after, "category_sales", &kept));
+    wait_for_rows(&mut serve, &page, "totals", &expected(&after, "totals", &whole));
+    wait_until_stored(&mut sink, &store, "category_sales", &expected(&after, "category_sales", &kept));
+    wait_until_stored(&mut sink, &store, "totals", &expected(&after, "totals", &whole));
+    let ledger = get(&page, "/api/v1/ledger").unwrap();
+    assert_eq!((&ledger["unaccounted"], &ledger["streams"][0]["read"]), (&0.into(), &(BEFORE + AFTER).into()));
+    [process, serve, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}

@@ -1,0 +1,92 @@
+//! The catalogue in Kafka: read whole, followed, and written.
+
+use std::time::Duration;
+
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+use super::{Catalogue, Entry};
+use crate::{
+    kafka::{
+        admin::Admin,
+        client::{Cluster, REQUEST_TIME_MAX, failed},
+        compacted::read_all,
+        feed::Feed,
+        names::Names,
+    },
+    ports::LogError,
+};
+
+/// Reads the catalogue as it is now; an empty one where nothing was ever set up.
+///
+/// # Errors
+/// Where Kafka does not answer.
+pub fn read(cluster: &Cluster, names: &Names) -> Result<Catalogue, LogError> {
+    let mut catalogue = Catalogue::default();
+    if Admin::new(cluster)?.facts(&[&names.progress()])?.is_empty() {
+        return Ok(catalogue);
+    }
+    read_all(cluster, &names.progress(), &[0], |_, key, value| {
+        let entry = value.and_then(|value| Entry::read(key, value));
+        entry.into_iter().for_each(|entry| catalogue.take(entry));
+    })?;
+    Ok(catalogue)
+}
+
+/// Writes entries, in order; they are on all replicas in sync when this returns.
+///
+/// # Errors
+/// Where Kafka does not take them.
+pub fn write(cluster: &Cluster, names: &Names, entries: &[Entry]) -> Result<(), LogError> {
+    let topic = names.progress();
+    let wrong = |error| failed("write", &topic, error);
+    let producer: BaseProducer = cluster.create(&cluster.producer())?;
+    for entry in entries {
+        let (key, value) = entry.record();
+        let record = BaseRecord::to(&topic).partition(0).key(&key).payload(&value);
+        producer.send(record).map_err(|(error, _)| wrong(error))?;
+    }
+    producer.flush(REQUEST_TIME_MAX).map_err(wrong)
+}
+
+/// The catalogue, followed.
+pub struct CatalogueFeed {
+    feed: Feed,
+    /// As far as it was read.
+    pub catalogue: Catalogue,
+}
+
+impl CatalogueFeed {
+    /// Begins at the beginning.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn open(cluster: &Cluster, names: &Names) -> Result<Self, LogError> {
+        Ok(Self { feed: Feed::open(cluster, &names.progress(), 0, 0)?, catalogue: Catalogue::default() })
+    }
+
+    /// Reads everything that is there.
+    ///
+    /// # Errors
+    /// Where waiting does not help.
+    pub fn whole(&mut self) -> Result<(), LogError> {
+        while !self.feed.is_caught_up() {
+            self.look(REQUEST_TIME_MAX)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what is new, waiting for it at most for `wait`; whether anything of the catalogue has changed.
+    ///
+    /// # Errors
+    /// Where waiting does not help.
+    pub fn look(&mut self, wait: Duration) -> Result<bool, LogError> {
+        let mut batch = Vec::new();
+        self.feed.read(wait, &mut batch)?;
+        let before = self.catalogue.clone();
+        for record in batch {
+            let entry = record.value.as_deref().and_then(|value| Entry::read(&record.key, value));
+            entry.into_iter().for_each(|entry| self.catalogue.take(entry));
+        }
+        Ok(self.catalogue != before)
+    }
+}

@@ -1,0 +1,111 @@
+//! What a sink does when other epochs are shown: it reads their results instead, and deletes what only older ones wrote.
+
+use std::time::Duration;
+
+use crds::{Checked, spec::Sink};
+
+use crate::{
+    kafka::{
+        admin::Admin,
+        catalogue::{self, CatalogueFeed, Entry, View},
+        client::Cluster,
+        compacted::read_all,
+        names::Names,
+    },
+    ports::LogError,
+    sink::{
+        limits::BATCH_RECORDS_MAX,
+        row::{Change, Reader, Version},
+    },
+};
+
+/// Follows which epochs are shown.
+pub(super) struct Turns {
+    pub names: Names,
+    pub view: View,
+    cluster: Cluster,
+    checked: Checked,
+    catalogue: CatalogueFeed,
+}
+
+/// A table whose rows of an older epoch are still where the sink writes.
+pub(super) struct Leftover {
+    sink: String,
+    table: String,
+    older: u32,
+    newer: u32,
+}
+
+impl Turns {
+    /// Reads the catalogue, which must be that of the manifest.
+    pub(super) fn open(cluster: &Cluster, names: &Names, checked: &Checked) -> anyhow::Result<Self> {
+        let there = catalogue::read(cluster, names)?;
+        let checked = catalogue::settle(&there, checked.clone());
+        catalogue::agree(&there, &checked)?;
+        let mut feed = CatalogueFeed::open(cluster, names)?;
+        feed.whole()?;
+        let view = View::new(&feed.catalogue, &checked)?;
+        Ok(Self { names: names.clone(), view, cluster: cluster.clone(), checked, catalogue: feed })
+    }
+
+    /// Whether other epochs are shown now.
+    pub(super) fn turn(&mut self) -> anyhow::Result<bool> {
+        let is_ours = |turns: &Self| catalogue::agree(&turns.catalogue.catalogue, &turns.checked).is_ok();
+        if !self.catalogue.look(Duration::ZERO)? || !is_ours(self) {
+            return Ok(false);
+        }
+        let view = View::new(&self.catalogue.catalogue, &self.checked)?;
+        let before = std::mem::replace(&mut self.view, view);
+        Ok(before != self.view)
+    }
+
+    /// Older epochs of the sink's tables whose results are still there and were not cleared yet.
+    pub(super) fn leftovers(&self, sink: &Sink) -> anyhow::Result<Vec<Leftover>> {
+        let mut found = Vec::new();
+        for table in &sink.tables {
+            let newer = self.view.tables.get(table).copied().unwrap_or(1);
+            for older in 1..newer {
+                let leftover = Leftover { sink: sink.name.clone(), table: table.clone(), older, newer };
+                if !self.catalogue.catalogue.cleared.contains(&leftover.name()) {
+                    found.push(leftover);
+                }
+            }
+        }
+        let topics: Vec<String> = found.iter().map(|leftover| self.topic(leftover)).collect();
+        let asked: Vec<&str> = topics.iter().map(String::as_str).collect();
+        let there = Admin::new(&self.cluster)?.facts(&asked)?;
+        found.retain(|leftover| there.contains_key(&self.topic(leftover)));
+        Ok(found)
+    }
+
+    /// Deletions of every row of the older epoch. They are older than any row of the newer one, so that those stay.
+    pub(super) fn gone(&self, leftover: &Leftover, reader: &Reader) -> anyhow::Result<Vec<Vec<Change>>> {
+        let mut documents = Vec::new();
+        read_all(&self.cluster, &self.topic(leftover), &[0], |_, _, value| {
+            documents.extend(value.map(<[u8]>::to_vec));
+        })?;
+        let version = Version { epoch: leftover.newer, offset: 0 };
+        let of = (leftover.table.as_str(), leftover.older);
+        let gone = documents.iter().filter_map(|document| reader.gone(of, version, document).transpose());
+        let gone = gone.collect::<Result<Vec<_>, _>>()?;
+        Ok(gone.chunks(BATCH_RECORDS_MAX).map(<[Change]>::to_vec).collect())
+    }
+
+    /// Remembers that nothing is left.
+    pub(super) fn cleared(&self, leftover: &Leftover) -> Result<(), LogError> {
+        let Leftover { sink, table, older, newer } = leftover;
+        tracing::info!(sink, table, older, newer, "rows of an older epoch are gone");
+        catalogue::write(&self.cluster, &self.names, &[Entry::Cleared(leftover.name())])
+    }
+
+    fn topic(&self, leftover: &Leftover) -> String {
+        self.names.epoch(leftover.older).results()
+    }
+}
+
+impl Leftover {
+    fn name(&self) -> String {
+        let Self { sink, table, older, newer } = self;
+        format!("{sink}.{table}.{older}.{newer}")
+    }
+}
