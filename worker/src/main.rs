@@ -44,6 +44,9 @@ enum Command {
     /// A role of the fleet: answer questions, show the dashboard.
     #[cfg(feature = "fleet")]
     Serve(cli::serve::Args),
+    /// Compute tables of a fleet again beside the live ones, compare, and show them.
+    #[cfg(feature = "fleet")]
+    Replay(cli::replay::Args),
     /// Make and check what a fleet needs in Kafka.
     #[cfg(feature = "fleet")]
     Setup(cli::setup::Args),
@@ -73,6 +76,8 @@ fn main() -> ExitCode {
         Command::Process(args) => cli::process::run(args),
         #[cfg(feature = "fleet")]
         Command::Serve(args) => cli::serve::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Replay(args) => cli::replay::run(args),
         #[cfg(feature = "fleet")]
         Command::Setup(args) => cli::setup::run(args),
         #[cfg(feature = "fleet")]

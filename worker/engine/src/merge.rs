@@ -31,7 +31,7 @@ use joins::JoinOperator;
 use tables::TableOperator;
 
 /// Version of the snapshot format.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// The task of one shuffle partition.
 pub struct MergeTask {

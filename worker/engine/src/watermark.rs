@@ -1,7 +1,7 @@
 //! Watermarks: of one partition, and merged over the origins of a channel.
 
 use crate::{
-    codec::{Corrupt, Reader, put_i64, put_u64},
+    codec::{Corrupt, Reader, put_i64},
     time::{BEGINNING_OF_TIME, END_OF_TIME, Millis},
 };
 
@@ -113,27 +113,19 @@ impl MergedWatermark {
         self.merged = self.merged.max(awake.or_else(furthest).unwrap_or(BEGINNING_OF_TIME));
     }
 
-    /// Appends the state.
-    pub fn snapshot(&self, out: &mut Vec<u8>) {
-        put_i64(self.merged, out);
-        put_u64(self.origins.len() as u64, out);
-        for (watermark, idle) in &self.origins {
-            put_i64(*watermark, out);
-            out.push(u8::from(*idle));
-        }
+    /// The claim of an origin, and whether it is idle.
+    #[must_use]
+    pub fn claim(&self, origin: usize) -> (Millis, bool) {
+        self.origins[origin]
     }
 
-    /// Reads what [`MergedWatermark::snapshot`] wrote.
-    ///
-    /// # Errors
-    /// On corrupt bytes, or where the number of origins is another.
-    pub fn restore(origins: usize, reader: &mut Reader<'_>) -> Result<Self, Corrupt> {
-        let merged = reader.i64()?;
-        if reader.count()? != origins {
-            return Err(Corrupt("another number of origins"));
+    /// The same channel as it was: merged up to `merged`, with claims of those origins that are given. An origin that was
+    /// not there then has shown nothing, and holds the others back until it does.
+    pub fn resume(&mut self, merged: Millis, claims: impl Iterator<Item = (usize, (Millis, bool))>) {
+        self.merged = merged;
+        for (origin, claim) in claims {
+            self.origins[origin] = claim;
         }
-        let origins = (0..origins).map(|_| Ok((reader.i64()?, reader.u8()? != 0))).collect::<Result<_, Corrupt>>()?;
-        Ok(Self { origins, merged })
     }
 }
 

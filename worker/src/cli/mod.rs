@@ -13,6 +13,8 @@ pub mod ingest;
 #[cfg(feature = "fleet")]
 pub mod process;
 #[cfg(feature = "fleet")]
+pub mod replay;
+#[cfg(feature = "fleet")]
 pub mod role;
 #[cfg(feature = "fleet")]
 pub mod serve;

@@ -1,16 +1,6 @@
 //! `clickstream process`: one processor of a fleet.
 
-use std::{
-    collections::BTreeMap,
-    path::PathBuf,
-    process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::JoinHandle,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crds::{Checked, spec::PipelineSpec};
@@ -27,9 +17,10 @@ use crate::{
     health::{HealthServer, Ready},
     kafka::{
         admin::{Admin, Step, TopicFact, decide},
-        catalogue::{self, Catalogue, Epoch},
+        catalogue::{self, Epoch},
         checkpoints::Checkpoints,
         client::Cluster,
+        epochs::Epochs,
         names::Names,
         process::{ProcessOptions, Processor},
         topics::wishes,
@@ -67,24 +58,25 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let catalogue = catalogue::read(&cluster, &names)?;
     let checked = catalogue::settle(&catalogue, checked);
     catalogue::agree(&catalogue, &checked)?;
-    let epochs = catalogue::epochs(&catalogue, &checked)?;
-    let facts = check_topics(&cluster, &checked, &epochs)?;
     let registry = Registry::new();
     let watch = Watch::start(&cluster, names.progress())?;
-    let start = |epoch: &Epoch| start(epoch, &args, &cluster, &secrets, &facts, &registry);
-    let processors: Vec<Processor> = epochs.iter().map(start).collect::<anyhow::Result<_>>()?;
-    let watcher = Watcher::start(&cluster, &names, &catalogue, &epochs);
-    let (ready, brokers) = (readiness(&processors), watch.downstream());
+    let begin = |epoch: &Epoch| start(epoch, &args, &cluster, &checked, &secrets, &registry);
+    let mut epochs = Epochs::start(&cluster, &names, checked.clone(), Box::new(begin))?;
+    let (ready, brokers) = (epochs.ready(), watch.downstream());
     let ready: Ready = Arc::new(move || brokers.ready().and_then(|()| ready()));
-    let health = HealthServer::start(args.role.health_listen, ready, registry)?;
+    let health = HealthServer::start(args.role.health_listen, ready, registry.clone())?;
     tell::line(&format!("health: http://{}", health.address));
-    let has_failed = || processors.iter().any(Processor::has_failed);
-    while matches!(signals.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout)) && !has_failed() {}
-    processors.iter().for_each(Processor::ask_to_stop);
-    watcher.stop();
-    let ended: Result<Vec<()>, _> = processors.into_iter().map(Processor::stop).collect();
+    let mut turned = Ok(());
+    while turned.is_ok()
+        && !epochs.has_failed()
+        && matches!(signals.recv_timeout(LOOK_EVERY), Err(RecvTimeoutError::Timeout))
+    {
+        turned = epochs.turn();
+    }
+    let ended = epochs.stop();
     health.stop();
     watch.stop();
+    turned?;
     ended?;
     Ok(ExitCode::SUCCESS)
 }
@@ -94,10 +86,11 @@ fn start(
     epoch: &Epoch,
     args: &Args,
     cluster: &Cluster,
+    current: &Checked,
     secrets: &Secrets,
-    facts: &BTreeMap<String, TopicFact>,
     registry: &Registry,
 ) -> anyhow::Result<Processor> {
+    let facts = check_topics(cluster, current, std::slice::from_ref(epoch))?;
     let (plan, spec) = (&epoch.checked.plan, &epoch.checked.manifest.spec);
     let directory = args.files.clone().unwrap_or_else(|| args.role.directory());
     let lookups = run::lookups::load(plan, spec, &directory)?;
@@ -115,39 +108,6 @@ fn start(
         epoch: epoch.clone(),
         registry: registry.clone(),
     })?)
-}
-
-fn readiness(processors: &[Processor]) -> Ready {
-    let all: Vec<_> = processors.iter().map(|processor| Arc::clone(&processor.shared)).collect();
-    Arc::new(move || all.iter().try_for_each(|shared| shared.ready()))
-}
-
-/// The thread that writes down which epochs have caught up.
-struct Watcher {
-    stop: Arc<AtomicBool>,
-    thread: JoinHandle<()>,
-}
-
-impl Watcher {
-    fn start(cluster: &Cluster, names: &Names, catalogue: &Catalogue, epochs: &[Epoch]) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let (cluster, names, told) = (cluster.clone(), names.clone(), Arc::clone(&stop));
-        let is_behind = |epoch: &&Epoch| !catalogue.caught_up.contains(&epoch.number);
-        let behind: Vec<Epoch> = epochs.iter().filter(is_behind).cloned().collect();
-        let body = move || {
-            if let Err(error) = catalogue::watch(&cluster, &names, &behind, &told) {
-                tracing::error!(%error, "nobody looks whether epochs have caught up");
-            }
-        };
-        let thread = std::thread::Builder::new().name("epochs".into()).spawn(body);
-        Self { stop, thread: thread.expect("a process that just started can have one more thread") }
-    }
-
-    fn stop(self) {
-        self.stop.store(true, Ordering::Release);
-        self.thread.thread().unpark();
-        drop(self.thread.join());
-    }
 }
 
 fn refuse_object_store(spec: &PipelineSpec) -> Result<(), Mistake> {

@@ -28,6 +28,7 @@ pub mod compacted;
 pub mod catalogue;
 pub mod checkpoints;
 pub mod process;
+pub mod epochs;
 
 pub mod facts;
 pub mod feed;

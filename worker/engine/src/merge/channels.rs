@@ -1,11 +1,11 @@
 //! The merged watermark of every channel that a MERGE task listens to.
 
 use crate::{
-    codec::{Corrupt, Reader},
+    codec::{Corrupt, Reader, put_i64, put_u64},
     map::{system_row, time_value},
     output::{Row, SystemTable},
     plan::{Plan, TableKind},
-    shuffle::{Channel, Mark, Origin},
+    shuffle::{Channel, Mark, Origin, put_origin, read_origin},
     time::{BEGINNING_OF_TIME, Millis},
     watermark::MergedWatermark,
 };
@@ -73,13 +73,31 @@ impl Channels {
         }
     }
 
+    /// Origins are written by name: topics grow while an epoch lasts.
     pub(super) fn snapshot(&self, out: &mut Vec<u8>) {
-        self.0.iter().for_each(|listening| listening.watermark.snapshot(out));
+        for Listening { origins, watermark, .. } in &self.0 {
+            put_i64(watermark.now(), out);
+            put_u64(origins.len() as u64, out);
+            for (at, origin) in origins.iter().enumerate() {
+                let (claimed, idle) = watermark.claim(at);
+                put_origin(*origin, out);
+                put_i64(claimed, out);
+                out.push(u8::from(idle));
+            }
+        }
     }
 
     pub(super) fn restore(&mut self, reader: &mut Reader<'_>) -> Result<(), Corrupt> {
-        for listening in &mut self.0 {
-            listening.watermark = MergedWatermark::restore(listening.origins.len(), reader)?;
+        for Listening { origins, watermark, .. } in &mut self.0 {
+            let merged = reader.i64()?;
+            let mut claims = Vec::new();
+            for _ in 0..reader.count()? {
+                let origin = read_origin(reader)?;
+                let at =
+                    origins.binary_search(&origin).map_err(|_| Corrupt("an origin that the plan does not know"))?;
+                claims.push((at, (reader.i64()?, reader.u8()? != 0)));
+            }
+            watermark.resume(merged, claims.into_iter());
         }
         Ok(())
     }

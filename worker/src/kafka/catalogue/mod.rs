@@ -12,15 +12,17 @@
 //! state, whatever happens to others. What an epoch computes never changes: its manifest is kept with it.
 
 mod caught_up;
+mod compare;
 mod epoch;
 mod feed;
 mod revise;
 mod view;
 
 pub use caught_up::{Look, watch};
+pub use compare::{Differences, compare};
 pub use epoch::{Epoch, epochs};
 pub use feed::{CatalogueFeed, read, write};
-pub use revise::{Change, agree, revise, settle};
+pub use revise::{Change, abandon, agree, revise, settle};
 pub use view::View;
 
 use std::collections::{BTreeMap, BTreeSet};

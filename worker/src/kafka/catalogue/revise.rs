@@ -62,7 +62,8 @@ pub fn revise(
     let definitions = checked.definitions();
     let old = catalogue.revision.clone().unwrap_or_default();
     let epoch = old.epoch + 1;
-    let assign = |names: &BTreeMap<String, u64>, old: &BTreeMap<String, Assigned>| -> BTreeMap<String, Assigned> {
+    type All = BTreeMap<String, Assigned>;
+    let assign = |names: &BTreeMap<String, u64>, old: &All, again: &BTreeSet<String>| -> All {
         let one = |(name, definition): (&String, &u64)| {
             let assigned = match old.get(name) {
                 Some(old) if old.definition == *definition && !again.contains(name) => {
@@ -75,8 +76,8 @@ pub fn revise(
         };
         names.iter().map(one).collect()
     };
-    let tables = assign(&definitions.tables, &old.tables);
-    let streams = assign(&definitions.streams, &old.streams);
+    let tables = assign(&definitions.tables, &old.tables, again);
+    let streams = assign(&definitions.streams, &old.streams, &BTreeSet::new());
     let begun = |all: &BTreeMap<String, Assigned>| -> BTreeSet<String> {
         all.iter().filter(|(_, of)| of.epoch == epoch).map(|(name, _)| name.clone()).collect()
     };
@@ -109,6 +110,23 @@ pub fn revise(
     refuse_too_many(&next)?;
     let entries = manifest.into_iter().chain([Entry::Revision(revision)]).collect();
     Ok(Some(Change { entries, begins, kept, rebuilt, added, removed }))
+}
+
+/// Gives up every epoch that waits to be released: the tables go on as they were. `None` where none waits.
+#[must_use]
+pub fn abandon(catalogue: &Catalogue) -> Option<Revision> {
+    let mut revision = catalogue.revision.clone()?;
+    let held = std::mem::take(&mut revision.held);
+    let waiting: BTreeSet<u32> = held.difference(&catalogue.released).copied().collect();
+    revision.number += 1;
+    let mut given_up = false;
+    for of in revision.tables.values_mut().chain(revision.streams.values_mut()) {
+        if let Some(before) = of.before.filter(|_| waiting.contains(&of.epoch)) {
+            *of = Assigned { epoch: before, before: None, ..of.clone() };
+            given_up = true;
+        }
+    }
+    given_up.then_some(revision)
 }
 
 fn refuse_too_many(next: &Catalogue) -> Result<(), Mistake> {
@@ -225,6 +243,10 @@ mod tests {
         let shown = |catalogue: &Catalogue| catalogue.shown(&catalogue.revision.as_ref().unwrap().tables[&name]);
         catalogue.take(Entry::CaughtUp(2));
         assert_eq!(shown(&catalogue), 1);
+        let mut given_up = catalogue.clone();
+        given_up.take(Entry::Revision(abandon(&catalogue).unwrap()));
+        assert_eq!((shown(&given_up), given_up.running(), abandon(&given_up)), (1, [1].into(), None));
+        assert_eq!(change(&given_up, &manifest), None, "the definitions are what they were");
         catalogue.take(Entry::Released(2));
         assert_eq!(shown(&catalogue), 2);
     }

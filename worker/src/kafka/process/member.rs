@@ -20,7 +20,7 @@ use rdkafka::{
 use crate::{
     kafka::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
-        context,
+        context::{self, Logged},
         names::Names,
     },
     ports::LogError,
@@ -86,6 +86,8 @@ impl ConsumerContext for Rebalances {
 /// A member of the group of processors.
 pub struct Member {
     consumer: Arc<BaseConsumer<Rebalances>>,
+    /// Asks where partitions end, what is not committed yet included; it is no member.
+    ends: BaseConsumer<Logged>,
     group: String,
 }
 
@@ -111,7 +113,10 @@ impl Member {
         let consumer = BaseConsumer::from_config_and_context(&config, Rebalances::default()).map_err(wrong)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(wrong)?;
-        Ok(Self { consumer: Arc::new(consumer), group })
+        let mut config = cluster.consumer(&group);
+        config.set("isolation.level", "read_uncommitted");
+        let ends = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        Ok(Self { consumer: Arc::new(consumer), ends, group })
     }
 
     /// The consumer, for reading its partitions.
@@ -190,7 +195,8 @@ impl Member {
     }
 
     /// Whether a partition was read to its very end, markers of transactions too. `next` is the offset behind the last
-    /// record. A leader that does not answer within `limit` says no.
+    /// record. A leader that does not answer within `limit` says no. Records of a transaction that is still open lie before
+    /// the end: their events are as old as they are, and would come late if the partition were called idle meanwhile.
     #[must_use]
     pub fn is_at_end(&self, place: &Place, next: u64, limit: Duration) -> bool {
         let position = self.consumer.position().ok().and_then(|all| {
@@ -201,7 +207,8 @@ impl Member {
             }
         });
         let position = position.map_or(next, |position| position.max(next));
-        self.offsets(place, limit).is_ok_and(|offsets| offsets.end <= position)
+        let ends = self.ends.fetch_watermarks(&place.topic, place.partition as i32, limit);
+        ends.is_ok_and(|(_, end)| end.max(0) as u64 <= position)
     }
 
     /// Client ids of the members that the group has now.

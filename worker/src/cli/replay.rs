@@ -1,0 +1,145 @@
+//! `clickstream replay`: tables computed again from what their topics still hold, beside the live ones, compared and shown.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use super::{Mistake, manifest, setup};
+use crate::{
+    kafka::{
+        catalogue::{self, Catalogue, CatalogueFeed, Entry},
+        client::Cluster,
+        facts::Facts,
+        names::Names,
+    },
+    secrets::Secrets,
+    tell,
+};
+
+/// How often progress is told.
+const TELL_EVERY: Duration = Duration::from_secs(2);
+
+/// Arguments of `clickstream replay`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The manifest.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
+    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+    /// A table to compute again; may be given several times. Without any: those that wait already.
+    #[arg(long = "table", value_name = "TABLE")]
+    pub tables: Vec<String>,
+    /// Compute every table again.
+    #[arg(long, conflicts_with = "tables")]
+    pub all: bool,
+    /// Show the new rows in place of the old ones, once they are compared.
+    #[arg(long)]
+    pub switch: bool,
+    /// Give up what waits: the old rows stay.
+    #[arg(long, conflicts_with_all = ["tables", "all", "switch"])]
+    pub abandon: bool,
+}
+
+/// A table that waits: its name, the epoch that is shown and the one that is computed.
+type Waiting = (String, u32, u32);
+
+/// Computes again, waits, compares, and shows if asked to. Running processors do the work.
+///
+/// # Errors
+/// A [`Mistake`] where a table is not in the manifest or nothing waits; else what Kafka says.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
+    let names = Names::new(&checked.manifest.name);
+    let there = catalogue::read(&cluster, &names)?;
+    let checked = catalogue::settle(&there, checked);
+    catalogue::agree(&there, &checked)?;
+    if args.abandon {
+        return abandon(&cluster, &names, &there);
+    }
+    let known: BTreeSet<String> = checked.plan.tables.iter().map(|table| table.name.clone()).collect();
+    let again = if args.all { known.clone() } else { args.tables.iter().cloned().collect() };
+    if let Some(unknown) = again.difference(&known).next() {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        return Err(
+            Mistake(format!("--table {unknown}: the manifest has no such table; it has {}", known.join(", "))).into()
+        );
+    }
+    let waits: BTreeSet<String> = waiting(&there).into_iter().map(|(table, ..)| table).collect();
+    if !again.is_empty() && again != waits {
+        if let Some(busy) = waits.iter().next() {
+            let told = format!("table {busy} waits already: show it by --switch, or give it up by --abandon");
+            return Err(Mistake(told).into());
+        }
+        setup::prepare(&cluster, checked.clone(), &again, true, false)?;
+    }
+    let mut feed = CatalogueFeed::open(&cluster, &names)?;
+    feed.whole()?;
+    let waits = waiting(&feed.catalogue);
+    if waits.is_empty() {
+        return Err(Mistake("nothing waits: name a --table, or --all".into()).into());
+    }
+    wait(&cluster, &names, &mut feed, &waits)?;
+    for (table, older, newer) in &waits {
+        let found = catalogue::compare(&cluster, &names, table, (*older, *newer))?;
+        let (equal, changed, gone, new) = (found.equal, found.changed, found.gone, found.new);
+        tell::result(&format!("{table}: {equal} rows equal, {changed} changed, {gone} gone, {new} new"))?;
+        found.shown.iter().try_for_each(|line| tell::result(&format!("  {line}")))?;
+    }
+    if !args.switch {
+        tell::result("the old rows are shown still: --switch shows the new ones, --abandon gives them up")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let epochs: BTreeSet<u32> = waits.iter().map(|(_, _, newer)| *newer).collect();
+    let entries: Vec<Entry> = epochs.into_iter().map(Entry::Released).collect();
+    catalogue::write(&cluster, &names, &entries)?;
+    tell::result("the new rows are shown from now on")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn abandon(cluster: &Cluster, names: &Names, there: &Catalogue) -> anyhow::Result<ExitCode> {
+    let Some(revision) = catalogue::abandon(there) else {
+        return Err(Mistake("nothing waits that could be given up".into()).into());
+    };
+    catalogue::write(cluster, names, &[Entry::Revision(revision)])?;
+    tell::result("given up: the tables go on as they were")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tables whose new epoch waits to be released.
+fn waiting(there: &Catalogue) -> Vec<Waiting> {
+    let Some(revision) = &there.revision else { return Vec::new() };
+    let waits = |epoch: u32| revision.held.contains(&epoch) && !there.released.contains(&epoch);
+    let tables = revision.tables.iter().filter(|(_, of)| waits(of.epoch));
+    tables.filter_map(|(name, of)| Some((name.clone(), of.before?, of.epoch))).collect()
+}
+
+/// Waits until processors have caught up, and tells how far they are.
+fn wait(cluster: &Cluster, names: &Names, feed: &mut CatalogueFeed, waits: &[Waiting]) -> anyhow::Result<()> {
+    let epochs: BTreeSet<u32> = waits.iter().map(|(_, _, newer)| *newer).collect();
+    let mut facts = BTreeMap::new();
+    for epoch in &epochs {
+        let checked = feed.catalogue.manifests.get(epoch).and_then(|text| crds::check(text, &[]).ok());
+        let topics = checked.map(|checked| checked.plan.topics.into_iter().map(|topic| topic.name).collect());
+        facts.insert(*epoch, Facts::new(cluster, &names.epoch(*epoch), topics.unwrap_or_default())?);
+    }
+    let mut told = Instant::now();
+    while !epochs.iter().all(|epoch| feed.catalogue.caught_up.contains(epoch)) {
+        feed.look(Duration::from_millis(500))?;
+        if told.elapsed() < TELL_EVERY {
+            continue;
+        }
+        told = Instant::now();
+        if let Ok(partitions) = Facts::furthest_behind(facts.values()) {
+            let (done, all) = partitions.iter().fold((0, 0), |(done, all), at| (done + at.position, all + at.end));
+            let hint = if done == 0 { "; is `clickstream process` running?" } else { "" };
+            tell::line(&format!("{done} of {all} offsets read{hint}"));
+        }
+    }
+    Ok(())
+}
