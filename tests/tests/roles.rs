@@ -63,7 +63,7 @@ fn a_role_tells_whether_it_is_ready_and_what_it_counts() {
     serve.wait_for_figure("clickstream_ledger_unaccounted_events", |count| count == 0.0).unwrap();
     // With nothing new to write down, no checkpoint is waited for.
     for stage in ["map", "merge"] {
-        let age = format!("clickstream_checkpoint_age_seconds{{stage=\"{stage}\"}}");
+        let age = format!("clickstream_checkpoint_age_seconds{{epoch=\"1\",stage=\"{stage}\"}}");
         process.wait_for_figure(&age, |seconds| seconds == 0.0).unwrap();
     }
 

@@ -24,6 +24,8 @@ struct Pool {
     owners: BTreeMap<u32, usize>,
     /// Raised with every change of owners.
     generation: u64,
+    /// The change that gave each share to its owner: whoever took it before is fenced, also one that has it again.
+    given: BTreeMap<u32, u64>,
     progress: BTreeMap<u32, Vec<u8>>,
     rows: Vec<String>,
     commits: usize,
@@ -37,6 +39,7 @@ impl Pool {
         self.generation += 1;
         for (share, owner) in self.owners.iter_mut().filter(|(_, owner)| **owner == from) {
             *owner = (from + 1 + *share as usize % 2) % 3;
+            self.given.insert(*share, self.generation);
         }
     }
 }
@@ -73,7 +76,9 @@ fn share_of(name: &str) -> u32 {
 impl IngestLog for Replica {
     fn commit(&mut self, name: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
         let (share, mut pool) = (share_of(name), self.pool.lock().unwrap());
-        if pool.owners[&share] != self.own || !self.ours.contains(&share) {
+        let taken_at = self.seen.filter(|_| self.ours.contains(&share));
+        let given_at = pool.given.get(&share).copied().unwrap_or_default();
+        if pool.owners[&share] != self.own || taken_at.is_none_or(|taken_at| taken_at < given_at) {
             return Err(LogError::Fenced);
         }
         pool.rows.extend(records.iter().map(|record| String::from_utf8(record.payload.to_vec()).unwrap()));
