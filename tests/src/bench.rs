@@ -4,6 +4,7 @@
 //! benchmark that measures a wrong answer stops.
 
 pub mod drive;
+pub mod fleet;
 pub mod generator;
 pub mod limit;
 pub mod meter;

@@ -11,6 +11,7 @@
 pub mod reference;
 
 pub mod events;
+pub mod golden;
 pub mod manifests;
 pub mod memory;
 pub mod outcome;

@@ -72,6 +72,11 @@ impl Limit {
         for at in 0..records.len() {
             self.take(records.payload(at));
         }
+        self.end();
+    }
+
+    /// Closes every window.
+    pub fn end(&mut self) {
         self.close(i64::MAX);
     }
 
@@ -87,7 +92,8 @@ impl Limit {
         self.categories.name(number)
     }
 
-    fn take(&mut self, payload: &[u8]) {
+    /// Reads a record.
+    pub fn take(&mut self, payload: &[u8]) {
         let column = match project(payload).as_ref().and_then(|event| Some((event, kind(event)?, self.time(event)?))) {
             Some((event, kind, time)) if event.price.is_none_or(|price| price >= 0) => self.count(event, kind, time),
             _ => 2,

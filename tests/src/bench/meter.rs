@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
+
 /// CPU time of this process so far, user and system.
 #[must_use]
 pub fn cpu() -> Duration {
@@ -12,6 +14,22 @@ pub fn cpu() -> Duration {
 #[must_use]
 pub fn cpu_of_children() -> Duration {
     usage(libc::RUSAGE_CHILDREN)
+}
+
+/// CPU time of a running process so far, user and system, its ended children left out.
+///
+/// # Errors
+/// If there is no such process.
+pub fn cpu_of(process: u32) -> Result<Duration> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The name, in parentheses, may hold spaces; behind it come the third and all later fields.
+    let (_, rest) = text.rsplit_once(") ").context("no name in stat")?;
+    let ticks = |field: &str| field.parse::<u64>();
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    let (user, system) = (fields.get(11).context("no user time")?, fields.get(12).context("no system time")?);
+    // SAFETY: it takes and returns integers.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(Duration::from_secs_f64((ticks(user)? + ticks(system)?) as f64 / per_second as f64))
 }
 
 fn usage(who: libc::c_int) -> Duration {

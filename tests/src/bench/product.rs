@@ -12,8 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use super::{generator, limit::Limit, meter};
 use crate::binary::{Running, clickstream, free_address};
 
-/// The manifest of the run: W2's stream and tables, read from a file.
-const MANIFEST: &str = include_str!("../../benches/w2.yaml");
+/// The manifest of W2: its stream and tables.
+pub const W2: &str = include_str!("../../benches/w2.yaml");
 
 /// Longest that any run may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(900);
@@ -42,7 +42,7 @@ fn manifest(file: &Path) -> String {
         "  ingest:\n  - name: file\n    topic: events\n    dataset: {{path: \"{}\", format: jsonl, pace: asFastAsPossible}}\n  streams:",
         file.display()
     );
-    MANIFEST.replace("partitions: 1", "partitions: 4").replacen("  streams:", &ingest, 1)
+    W2.replace("partitions: 1", "partitions: 4").replacen("  streams:", &ingest, 1)
 }
 
 /// Events a second and peak memory of `clickstream run --until-done` over a file of W2.
@@ -140,7 +140,11 @@ pub fn query_times() -> Result<()> {
     Ok(())
 }
 
-fn post(url: &str, body: &str) -> Result<serde_json::Value> {
+/// Posts a body and returns the answer.
+///
+/// # Errors
+/// If there is none, or it is no JSON.
+pub fn post(url: &str, body: &str) -> Result<serde_json::Value> {
     let mut answer = ureq::post(url).header("content-type", "application/json").send(body)?;
     Ok(serde_json::from_str(&answer.body_mut().read_to_string()?)?)
 }

@@ -1,21 +1,27 @@
 //! Prints the project's numbers: `cargo run --release -p tests --bin bench -- [NAME…] [--events N] [--runs N]`.
 //!
-//! Names: `w2`, `sessions`, `funnel`, `join`, `expressions`, `memory`, `restore`, `run`, `query`; all of them without a
-//! name. `generate FILE` writes W2's events instead. Figures are CPU seconds per million events unless said otherwise,
-//! medians of several alternating runs; every run's answer is checked.
+//! Names: `w2`, `sessions`, `funnel`, `join`, `expressions`, `memory`, `restore`, `run`, `query`, and on a real broker
+//! `fleet` and `ingest`; all of them without a name. `generate FILE` writes W2's events instead,
+//! `checkpoints FOLDER` what this version's checkpoints look like, for `tests/golden`. Figures are CPU seconds
+//! per million events unless said otherwise, medians of several alternating runs; every run's answer is checked.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
 use engine::{map::MapContext, output::Source, plan::Plan};
-use tests::bench::{
-    drive::{self, End, Measured},
-    generator::{self, Records},
-    limit::Limit,
-    meter, product, state, verify,
+use tests::{
+    bench::{
+        drive::{self, End, Measured},
+        fleet::Fleet,
+        generator::{self, Records},
+        limit::Limit,
+        meter, product, state, verify,
+    },
+    golden,
 };
 
-const NAMES: [&str; 9] = ["w2", "sessions", "funnel", "join", "expressions", "memory", "restore", "run", "query"];
+const NAMES: [&str; 11] =
+    ["w2", "sessions", "funnel", "join", "expressions", "memory", "restore", "run", "query", "fleet", "ingest"];
 
 fn main() -> ExitCode {
     match Options::parse().and_then(|options| options.run()) {
@@ -53,6 +59,13 @@ impl Options {
         {
             return product::write_events(file.as_ref(), self.events);
         }
+        if let [first, folder] = self.names.as_slice()
+            && first == "checkpoints"
+        {
+            let of = |(name, text): (&str, &str)| golden::record(text, &Path::new(folder).join(name));
+            std::fs::create_dir_all(folder)?;
+            return MANIFESTS.into_iter().try_for_each(of);
+        }
         let all = self.names.is_empty();
         for name in if all { NAMES.map(str::to_owned).to_vec() } else { self.names.clone() } {
             match name.as_str() {
@@ -64,6 +77,8 @@ impl Options {
                 "memory" => self.memory()?,
                 "restore" => self.restore()?,
                 "run" => product::run(self.events)?,
+                "fleet" => Fleet::start(self.events)?.w2(self.runs)?,
+                "ingest" => Fleet::start(self.events)?.synthetic(self.runs)?,
                 "query" => product::query_times()?,
                 other => bail!("no benchmark {other:?}; there are {}", NAMES.join(", ")),
             }
@@ -170,16 +185,18 @@ fn measure(plan: &Arc<Plan>, feeds: &[(Source, &Records)], end: End) -> Result<M
     drive::run(plan, &context(), feeds, end).context("the engine cannot read its own messages")
 }
 
+const MANIFESTS: [(&str, &str); 6] = [
+    ("w2", include_str!("../../benches/w2.yaml")),
+    ("sessions", include_str!("../../benches/sessions.yaml")),
+    ("funnel", include_str!("../../benches/funnel.yaml")),
+    ("join", include_str!("../../benches/join.yaml")),
+    ("expressions", include_str!("../../benches/expressions.yaml")),
+    ("memory", include_str!("../../benches/memory.yaml")),
+];
+
 /// Reads a manifest of `tests/benches`.
 fn plan(name: &str) -> Result<Arc<Plan>> {
-    let text = match name {
-        "w2" => include_str!("../../benches/w2.yaml"),
-        "sessions" => include_str!("../../benches/sessions.yaml"),
-        "funnel" => include_str!("../../benches/funnel.yaml"),
-        "join" => include_str!("../../benches/join.yaml"),
-        "expressions" => include_str!("../../benches/expressions.yaml"),
-        _ => include_str!("../../benches/memory.yaml"),
-    };
+    let (_, text) = MANIFESTS.iter().find(|(found, _)| *found == name).context("no such manifest")?;
     let problems = |problems: Vec<crds::Problem>| {
         anyhow::Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
     };
