@@ -1,15 +1,28 @@
-//! Who may post: bearer tokens.
+//! Who may post and who may read: tokens, by the header `Authorization`.
 
-/// Whether `header` (the value of `Authorization`) is `Bearer` and one of `tokens`. No list of tokens means everybody,
-/// an empty one nobody.
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+/// Whether `header` (the value of `Authorization`) is `Bearer` and one of `tokens`, or `Basic` with one as the password,
+/// which is what a browser asks people for. No list of tokens means everybody, an empty one nobody.
 ///
 /// Takes the same time for every wrong token of one length, so that it cannot be guessed letter by letter.
 #[must_use]
 pub fn allowed(tokens: Option<&[String]>, header: Option<&[u8]>) -> bool {
     let Some(tokens) = tokens else { return true };
-    let Some((scheme, given)) = header.and_then(|header| header.split_at_checked(7)) else { return false };
-    let known = tokens.iter().fold(false, |known, token| known | same(token.as_bytes(), given.trim_ascii()));
-    scheme.eq_ignore_ascii_case(b"bearer ") && known
+    let Some(given) = header.and_then(given) else { return false };
+    tokens.iter().fold(false, |known, token| known | same(token.as_bytes(), &given))
+}
+
+/// The token of a header.
+fn given(header: &[u8]) -> Option<Vec<u8>> {
+    let at = header.iter().position(|byte| *byte == b' ')?;
+    let (scheme, rest) = (&header[..at], header[at..].trim_ascii());
+    if scheme.eq_ignore_ascii_case(b"bearer") {
+        return Some(rest.to_vec());
+    }
+    let pair = scheme.eq_ignore_ascii_case(b"basic").then(|| BASE64_STANDARD.decode(rest).ok())??;
+    let colon = pair.iter().position(|byte| *byte == b':')?;
+    Some(pair[colon + 1..].to_vec())
 }
 
 fn same(one: &[u8], other: &[u8]) -> bool {
@@ -33,6 +46,9 @@ mod tests {
         check(Some("Bearer first1"), false);
         check(Some("Bearer "), false);
         check(Some("Basic first"), false);
+        check(Some(&format!("basic {}", BASE64_STANDARD.encode("me:second"))), true);
+        check(Some(&format!("Basic {}", BASE64_STANDARD.encode("first:"))), false);
+        check(Some(&format!("Basic {}", BASE64_STANDARD.encode("first"))), false);
         check(Some("first"), false);
         check(None, false);
         assert!(allowed(None, None));

@@ -35,6 +35,7 @@ pub mod metrics;
 pub mod ports;
 pub mod tell;
 pub mod secrets;
+pub mod auth;
 
 pub mod log;
 pub mod checkpoint;

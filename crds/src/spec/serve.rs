@@ -19,7 +19,8 @@ pub struct Serve {
     /// An address outside the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress: Option<Ingress>,
-    /// Secret whose values are the accepted bearer tokens. Without it everybody who reaches the port may read.
+    /// Secret whose values are the accepted tokens: as bearer, or as the password that a browser asks for. Without it
+    /// everybody who reaches the port may read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub tokens_secret: Option<String>,

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, process::ExitCode};
 
-use super::{Mistake, role::RoleArgs};
+use super::role::RoleArgs;
 use crate::kafka::serving;
 
 /// Arguments of `clickstream serve`.
@@ -18,15 +18,12 @@ pub struct Args {
 /// Serves until somebody asks for the end.
 ///
 /// # Errors
-/// A [`Mistake`] where the manifest asks for what cannot be had; else what the world says.
+/// A [`Mistake`](super::Mistake) where the manifest asks for what cannot be had; else what the world says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let role = args.role.begin()?;
-    if let Some(secret) = &role.checked.manifest.spec.serve.tokens_secret {
-        let told = format!(
-            "spec.serve.tokensSecret {secret}: tokens are not checked here yet; leave it out and let the ingress ask"
-        );
-        return Err(Mistake(told).into());
-    }
-    serving::run(&role.checked, &role.cluster, args.listen, args.role.health_listen, &role.signals)?;
+    let secret = role.checked.manifest.spec.serve.tokens_secret.as_ref();
+    let tokens = secret.map(|secret| role.secrets.values(secret)).transpose()?;
+    let addresses = (args.listen, args.role.health_listen);
+    serving::run(&role.checked, &role.cluster, tokens, addresses, &role.signals)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -89,8 +89,8 @@ impl Board {
 pub fn run(
     checked: &Checked,
     cluster: &Cluster,
-    listen: SocketAddr,
-    health_listen: SocketAddr,
+    tokens: Option<Vec<String>>,
+    (listen, health_listen): (SocketAddr, SocketAddr),
     signals: &Receiver<()>,
 ) -> anyhow::Result<()> {
     let names = Names::new(&checked.manifest.name);
@@ -137,6 +137,7 @@ pub fn run(
         shown,
         live: Arc::new(live),
         metrics,
+        tokens,
     };
     let http = Background::start("http", 2, background::bind(listen, "--listen")?, |listener, stopped| {
         serve::serve(listener, state, axum::Router::new(), stopped)

@@ -56,6 +56,8 @@ impl Server {
             shown: Shown::new(reader, changes),
             live: Arc::clone(&live) as Arc<dyn Live>,
             metrics: live.shared.metrics.registry.clone(),
+            // The laptop's page is for whoever sits before it: it listens on loopback unless somebody says otherwise.
+            tokens: None,
         };
         let http = Background::start("http", 2, listener, move |listener, stopped| {
             serve::serve(listener, state, collectors.unwrap_or_default(), stopped)

@@ -11,6 +11,8 @@
 //! without a bound; the page and the API send no cookie, allow no other origin and name no other host; what changes
 //! something takes JSON only, so that no other site's page can send it without being asked first.
 //!
+//! Where there are tokens, only probes are answered without one.
+//!
 //! What is absent and why: TLS and accounts (the ingress in a cluster, the loopback address on a laptop).
 
 mod answers;
@@ -54,6 +56,8 @@ pub struct ServeState {
     pub live: Arc<dyn Live>,
     /// Metrics to print.
     pub metrics: prometheus::Registry,
+    /// Accepted tokens; without a list everybody may read.
+    pub tokens: Option<Vec<String>>,
 }
 
 /// [`ServeState`] as requests share it.

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request},
+    extract::{DefaultBodyLimit, Request, State},
     http::{
         HeaderMap, HeaderName, HeaderValue, StatusCode, Uri,
-        header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
+        header::{
+            AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, WWW_AUTHENTICATE,
+            X_CONTENT_TYPE_OPTIONS,
+        },
     },
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -16,7 +19,7 @@ use axum::{
 use tokio::time;
 
 use super::{Shared, answers, assets, dead_letters, events, limits, problem::Problem, queries, topics};
-use crate::store;
+use crate::{auth, store};
 
 /// The API, described: OpenAPI 3.1, kept by hand and compared with the routes by a test.
 pub const OPENAPI: &str = include_str!("../../assets/openapi.json");
@@ -64,6 +67,7 @@ pub fn router(shared: Arc<Shared>, extra: Router) -> Router {
                 router.route(asset.path, get(move |headers: HeaderMap| async move { assets::answer(asset, &headers) }));
         }
     }
+    let guard = middleware::from_fn_with_state(Arc::clone(&shared), with_token);
     // The statement may come in JSON, where every character may be an escape of six.
     router
         .layer(DefaultBodyLimit::max(store::limits::SQL_BYTES_MAX * 6))
@@ -71,6 +75,7 @@ pub fn router(shared: Arc<Shared>, extra: Router) -> Router {
         .merge(extra)
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
+        .layer(guard)
         .layer(middleware::from_fn(with_headers))
         .layer(middleware::from_fn(in_time))
 }
@@ -88,6 +93,20 @@ async fn unknown(uri: Uri) -> Problem {
 
 async fn wrong_method(uri: Uri) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not answer this method", uri.path()))
+}
+
+/// Lets those in who have a token; a browser asks for it as a password. Probes need none.
+async fn with_token(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let is_probe = ["/healthz", "/readyz"].contains(&request.uri().path());
+    let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
+    if is_probe || auth::allowed(shared.state.tokens.as_deref(), header) {
+        return next.run(request).await;
+    }
+    let told = "this needs a token: send `Authorization: Bearer <token>`, or the token as the password of any user";
+    let mut response = Problem::new(StatusCode::UNAUTHORIZED, told).into_response();
+    let how = HeaderValue::from_static("Basic realm=\"clickstream\", charset=\"UTF-8\", Bearer");
+    response.headers_mut().insert(WWW_AUTHENTICATE, how);
+    response
 }
 
 /// Ends requests that take too long; the body's arrival counts, events that are sent afterwards do not.

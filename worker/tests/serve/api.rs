@@ -139,6 +139,23 @@ fn topics_are_listed_and_followed() {
 }
 
 #[test]
+fn only_a_token_reads_where_there_are_tokens() {
+    let server = Server::start_with(Some(vec!["secret".into()]));
+    for path in ["/", "/api/v1/tables", "/metrics", "/nothing"] {
+        let refused = server.get(path);
+        assert_eq!(refused.status, 401, "{path}");
+        assert!(refused.header("www-authenticate").unwrap().starts_with("Basic "), "{path}");
+        assert!(refused.json()["error"].as_str().unwrap().contains("token"), "{path}");
+    }
+    assert_eq!(server.get_as("/api/v1/tables", "Bearer wrong").status, 401);
+    assert_eq!(server.get_as("/api/v1/tables", "Bearer secret").status, 200);
+    // What a browser sends for any user with the token as the password.
+    assert_eq!(server.get_as("/", "Basic bWU6c2VjcmV0").status, 200);
+    assert_eq!(server.get("/healthz").status, 200);
+    assert_eq!(server.get("/readyz").status, 200);
+}
+
+#[test]
 fn answers_forbid_what_the_page_does_not_need() {
     let (server, _) = shop(&[]);
     for path in ["/", "/assets/app.js", "/api/v1/tables", "/nothing"] {

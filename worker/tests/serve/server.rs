@@ -38,6 +38,11 @@ pub struct Server {
 
 impl Server {
     pub fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// One that lets in who has one of `tokens`.
+    pub fn start_with(tokens: Option<Vec<String>>) -> Self {
         let plan = fixture::plan();
         let store = TableStore::open(None, &plan).expect("a temporary store");
         let mut pipeline = PipelineInfo::new(&plan, Duration::from_secs(1), true);
@@ -52,6 +57,7 @@ impl Server {
             shown: Shown::new(Arc::new(Reader::open(store.path()).expect("the store is there")), store.changes()),
             live: Arc::new(Pipeline::new()),
             metrics,
+            tokens,
         };
         let (stop, stopped) = oneshot::channel::<()>();
         let (say, address) = std::sync::mpsc::channel();
@@ -72,6 +78,11 @@ impl Server {
     /// Asks with GET.
     pub fn get(&self, path: &str) -> Answer {
         Answer::of(agent().get(format!("{}{path}", self.url)).call())
+    }
+
+    /// Asks with GET as somebody.
+    pub fn get_as(&self, path: &str, authorization: &str) -> Answer {
+        Answer::of(agent().get(format!("{}{path}", self.url)).header("authorization", authorization).call())
     }
 
     /// Sends a body with POST.

@@ -9,7 +9,6 @@
 //! not written. No lock is held and no event is parsed between the queue and the log.
 
 mod answer;
-mod auth;
 mod body;
 mod check;
 mod committer;
@@ -159,7 +158,8 @@ impl Collector {
     }
 
     fn admit(&self, headers: &HeaderMap) -> Result<Form, Refused> {
-        if !auth::allowed(self.tokens.as_deref(), headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes)) {
+        if !crate::auth::allowed(self.tokens.as_deref(), headers.get(header::AUTHORIZATION).map(HeaderValue::as_bytes))
+        {
             return Err((StatusCode::UNAUTHORIZED, "send the collector's token as `Authorization: Bearer …`".into()));
         }
         Form::of(text(headers, header::CONTENT_TYPE).as_deref()).map_err(refused)
