@@ -8,6 +8,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use ureq::{
+    http::{HeaderValue, Request, header::AUTHORIZATION},
+    middleware::MiddlewareNext,
+};
 
 use super::Mistake;
 #[cfg(feature = "fleet")]
@@ -16,6 +20,9 @@ use crate::run::{Owner, Unowned, visit};
 
 /// How long an answer may take.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The variable whose value is sent as a bearer token.
+const TOKEN: &str = "CLICKSTREAM_TOKEN";
 
 /// Largest answer that is read: a replay tells about a hundred records, a page of letters holds a thousand of 64 kB.
 const ANSWER_BYTES_MAX: u64 = 128 << 20;
@@ -168,6 +175,13 @@ impl Client {
     }
 }
 
-fn agent(timeout: Option<Duration>) -> ureq::Agent {
-    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout).build().new_agent()
+/// A client that sends the token of the environment, if there is one, and takes every status for an answer.
+pub fn agent(timeout: Option<Duration>) -> ureq::Agent {
+    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(timeout);
+    let token = std::env::var(TOKEN).ok().and_then(|token| HeaderValue::try_from(format!("Bearer {token}")).ok());
+    let with_token = move |mut request: Request<ureq::SendBody>, next: MiddlewareNext| {
+        request.headers_mut().extend(token.clone().map(|token| (AUTHORIZATION, token)));
+        next.handle(request)
+    };
+    config.middleware(with_token).build().new_agent()
 }

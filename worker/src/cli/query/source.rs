@@ -6,7 +6,7 @@ use anyhow::{Context, bail};
 use serde::Deserialize;
 
 use crate::{
-    cli::Mistake,
+    cli::{Mistake, place},
     store::{Bounds, Format, QueryError, Reader, StoreError, TableQuery, limits},
 };
 
@@ -174,8 +174,7 @@ fn ask_server(url: &str, question: &Question) -> anyhow::Result<Answer> {
 
 /// One request.
 fn page(url: &str, question: &Question, limit: u64, offset: u64, format: &str) -> anyhow::Result<Vec<u8>> {
-    let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(ANSWER_TIME_MAX));
-    let agent = config.build().new_agent();
+    let agent = place::agent(Some(ANSWER_TIME_MAX));
     let sent = match question {
         Question::Tables => agent.post(format!("{url}/api/v1/sql?format={format}")).send(TABLES),
         Question::Sql { sql, .. } => agent.post(format!("{url}/api/v1/sql?format={format}")).send(sql),
