@@ -1,5 +1,5 @@
 //! The real controller against an API server in memory: whatever goes wrong at whichever write, read or watched change of
-//! creation and change, the end is that of the calm run.
+//! creation, change, scaling, suspension and deletion, the end is that of the calm run.
 //!
 //! Every stage is run calmly first, which tells how many points it passes. Then it is run again for every point and fault,
 //! from the same start: the operator dies before or after the write and another takes over; writes are refused or their answer
@@ -58,13 +58,24 @@ struct Stage {
     act: fn(&mut Store),
 }
 
-const STAGES: [Stage; 2] = [
+const STAGES: [Stage; 7] = [
     Stage { name: "create", act: |store| store.change(&pipeline(), |object| *object = example()) },
-    Stage { name: "change", act: |store| spec(store, |spec| spec["restart"] = json!("again")) },
+    // Another spec, with another hash: all pods restart, and what is too many goes.
+    Stage { name: "change", act: |store| spec(store, |spec| spec["sinks"].as_array_mut().unwrap().truncate(1)) },
+    Stage { name: "scale", act: |store| spec(store, |spec| spec["process"]["replicas"] = json!(3)) },
+    Stage { name: "suspend", act: |store| spec(store, |spec| spec["suspend"] = json!(true)) },
+    Stage { name: "resume", act: |store| spec(store, |spec| spec["suspend"] = json!(false)) },
+    Stage { name: "scale by load", act: |store| spec(store, |spec| spec["process"]["autoscale"] = autoscale()) },
+    Stage { name: "delete", act: |store| assert!(store.delete(&pipeline())) },
 ];
 
 fn pipeline() -> Key {
     ("clickstreampipelines".into(), PIPELINE.into())
+}
+
+/// Limits that the present number of pods does not keep.
+fn autoscale() -> Value {
+    json!({"minReplicas": 4, "maxReplicas": 6, "drainWithin": "5m"})
 }
 
 fn spec(store: &mut Store, change: impl FnOnce(&mut Value)) {
@@ -204,7 +215,8 @@ fn whatever_goes_wrong_the_end_is_that_of_the_calm_run() {
         start = calm.store;
     }
     println!("{explored} points explored");
-    assert!(explored > 300, "{explored} points");
+    assert!(start.objects.is_empty(), "{:?}", start.objects.keys());
+    assert!(explored > 800, "{explored} points");
 }
 
 fn same(end: &BTreeMap<Key, Value>, calm: &BTreeMap<Key, Value>, what: &str) {

@@ -108,7 +108,7 @@ impl Store {
 
     /// Deletes an object, at once or when its finalizers are gone.
     pub fn delete(&mut self, key: &Key) -> bool {
-        let Some(object) = self.objects.get(key).cloned() else { return false };
+        let Some(object) = self.objects.get(key) else { return false };
         if object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()) {
             self.change(key, |object| object["metadata"]["deletionTimestamp"] = json!("2026-01-01T01:00:00Z"));
             return true;
@@ -120,13 +120,16 @@ impl Store {
         {
             self.broken.push(format!("{} was deleted while pods mount it", key.1));
         }
-        self.objects.remove(key);
+        self.remove(key);
+        true
+    }
+
+    fn remove(&mut self, key: &Key) {
+        let Some(mut object) = self.objects.remove(key) else { return };
         self.said.retain(|(said, _), _| said != key);
         self.version += 1;
-        let mut object = object;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         self.log.push(Change { version: self.version, plural: key.0.clone(), type_: "DELETED", object });
-        true
     }
 
     /// Lets the cluster's own controllers do one round of work: Jobs end well, pods become ready, what nobody owns goes.
@@ -136,12 +139,12 @@ impl Store {
             let Some(object) = self.objects.get(&key).cloned() else { continue };
             let owner = &object["metadata"]["ownerReferences"][0]["uid"];
             if !owner.is_null() && !self.objects.values().any(|other| other["metadata"]["uid"] == *owner) {
-                self.delete(&key);
+                self.remove(&key);
                 continue;
             }
             let finalizers = object["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
             if !object["metadata"]["deletionTimestamp"].is_null() && finalizers == 0 {
-                self.delete(&key);
+                self.remove(&key);
                 continue;
             }
             match key.0.as_str() {
@@ -172,6 +175,10 @@ impl Store {
             }
             if let Some(status) = object["status"].as_object_mut() {
                 status.remove("observedGeneration");
+                // It tells when it was decided: what another leader decides later it tells otherwise.
+                if let Some(process) = status.get_mut("process").and_then(Value::as_object_mut) {
+                    process.remove("scaling");
+                }
             }
             for condition in object["status"]["conditions"].as_array_mut().into_iter().flatten() {
                 condition["lastTransitionTime"] = Value::Null;
