@@ -123,6 +123,24 @@ impl Fleet {
         assert_eq!(there, ["category-sales._default._default", "category-sales.analytics.category_sales"]);
     }
 
+    /// Takes away what goes with a pipeline whose manifest says so: the collection, and not its bucket.
+    fn delete(&self) {
+        let delete = |more: &[&str]| {
+            let arguments = [&["--delete", "-s", "deletionPolicy=Delete"], more].concat();
+            let mut command = role("setup", &self.manifest, &arguments);
+            command.env("CLICKSTREAM_SECRETS", self.secrets.path());
+            let ended = run(command, PATIENCE).unwrap();
+            assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+            ended.stdout
+        };
+        let before = self.couchbase.collections();
+        assert!(delete(&["--dry-run"]).contains("would drop collection category-sales.analytics.category_sales\n"));
+        assert_eq!(self.couchbase.collections(), before, "a look changed something");
+        assert!(delete(&[]).contains("dropped collection category-sales.analytics.category_sales\n"));
+        assert_eq!(self.couchbase.collections(), ["category-sales._default._default"]);
+        assert!(!delete(&[]).contains("collection"), "there is nothing left");
+    }
+
     /// A role that has the secrets; the password of Couchbase may be another one.
     fn start(&self, name: &str, more: &[&str], password: &str) -> Role {
         let health = free_address().unwrap();
@@ -290,4 +308,5 @@ fn sales_reach_every_store_whoever_is_killed_meanwhile() {
     for role in [ingester, results, postgres, processor, serve] {
         role.end_in_order();
     }
+    fleet.delete();
 }

@@ -6,6 +6,7 @@
 
 pub mod alerts;
 pub mod cases;
+mod deletion;
 pub mod ingest;
 pub mod kafka;
 pub mod patterns;
@@ -120,7 +121,7 @@ pub struct PipelineSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub tests: Vec<TestCase>,
-    /// What becomes of topics and buckets when the pipeline is deleted.
+    /// What becomes of topics and of collections of its tables when the pipeline is deleted.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// Drain and stop everything; topics, buckets and checkpoints stay.
@@ -139,13 +140,14 @@ pub struct PipelineSpec {
     pub restart: Option<String>,
 }
 
-/// What becomes of what holds data.
+/// What becomes of what holds data when the pipeline is deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Topics and buckets stay.
+    /// It stays.
     #[default]
     Retain,
-    /// They are deleted with their data.
+    /// It is deleted: topics that the pipeline looks after and did not adopt, its own topics, collections of its tables. Buckets, and tables of
+    /// other stores, stay.
     Delete,
 }
 

@@ -99,6 +99,12 @@ fn answer(request: &Request, node: usize, shared: &Shared) -> Answer {
                 told(made, bucket.manifest, &format!("Collection with name \"{collection}\" in scope \"{scope}\""))
             })
         }
+        ("DELETE", ["pools", "default", "buckets", name, "scopes", scope, "collections", collection]) => {
+            in_bucket(shared, name, |bucket| match bucket.drop_collection(scope, collection) {
+                true => (200, json!({"uid": format!("{:x}", bucket.manifest)}).to_string()),
+                false => (404, format!("Collection with name \"{collection}\" in scope \"{scope}\" is not found")),
+            })
+        }
         _ => (404, "Object Not Found".into()),
     }
 }

@@ -141,6 +141,13 @@ impl Bucket {
         Making::Made
     }
 
+    pub(super) fn drop_collection(&mut self, scope: &str, name: &str) -> bool {
+        let Some(id) = self.collection_id(scope, name) else { return false };
+        self.collections.remove(&id);
+        self.manifest += 1;
+        true
+    }
+
     pub(super) fn collection_id(&self, scope: &str, name: &str) -> Option<u32> {
         let mut all = self.collections.iter();
         all.find(|(_, collection)| collection.scope == scope && collection.name == name).map(|(id, _)| *id)

@@ -3,6 +3,8 @@
 //! Exit codes: 0 done, 1 the world failed (disk, port, network), 2 the user's mistake (manifest, arguments).
 
 pub mod dead_letters;
+#[cfg(feature = "fleet")]
+mod delete;
 pub mod generate;
 pub mod manifest;
 pub mod place;

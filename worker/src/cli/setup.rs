@@ -9,7 +9,7 @@ use std::{
 
 use crds::Checked;
 
-use super::{Mistake, manifest};
+use super::{Mistake, delete, manifest};
 use crate::{
     kafka::{
         admin::{Admin, Step, decide},
@@ -38,6 +38,12 @@ pub struct Args {
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
+    /// Delete what the manifest asks to have deleted with the pipeline (`deletionPolicy: Delete`), and nothing else.
+    #[arg(long)]
+    pub delete: bool,
+    /// With --delete: a topic that stays all the same, because others use it.
+    #[arg(long, value_name = "TOPIC", requires = "delete")]
+    pub keep: Vec<String>,
 }
 
 /// Creates and grows topics, tells everything that differs from what it should be, and writes down what is computed from
@@ -48,6 +54,9 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = manifest::load(&args.manifest, &args.sets)?;
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
+    if args.delete {
+        return delete::delete(&cluster, &checked, &args.keep, args.dry_run);
+    }
     prepare(&cluster, checked.clone(), &BTreeSet::new(), false, args.dry_run)?;
     #[cfg(feature = "couchbase")]
     databases(&checked, args.dry_run)?;

@@ -181,6 +181,22 @@ impl Admin {
         single(result).map_err(|error| failed("set up topics of", &self.bootstrap, error))
     }
 
+    /// Deletes topics with everything in them. One that is gone already is fine.
+    ///
+    /// # Errors
+    /// Where a broker refuses one of them; it is asked for all of them first.
+    pub fn delete_topics(&self, names: &[&str]) -> Result<(), LogError> {
+        let deleted = self.runtime.block_on(self.client.delete_topics(names, &Self::options()));
+        let deleted = deleted.map_err(|error| failed("delete topics of", &self.bootstrap, error))?;
+        for result in deleted {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
+                Err((name, code)) => return Err(failed("delete the topic", &name, KafkaError::AdminOp(code))),
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes the records of a partition below `offset`.
     ///
     /// # Errors

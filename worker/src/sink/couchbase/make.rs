@@ -103,6 +103,26 @@ pub(super) async fn apply(cluster: &Cluster, bucket: &str, step: &Step) -> anyho
     if matches!(step, Step::Bucket(_)) { wait_for(cluster, bucket).await } else { Ok(()) }
 }
 
+/// Drops collections of a scope, with everything in them; those that are not there are fine. Returns those that were.
+pub(super) async fn drop_collections(
+    cluster: &Cluster,
+    wish: &spec::Couchbase,
+    tables: &[String],
+    dry_run: bool,
+) -> anyhow::Result<Vec<String>> {
+    let (bucket, scope) = (&wish.bucket.name, &wish.scope);
+    let found = observe(cluster, bucket, scope).await?;
+    let there: Vec<String> = tables.iter().filter(|table| found.collections.contains(*table)).cloned().collect();
+    for table in there.iter().filter(|_| !dry_run) {
+        let inside = cluster.bucket(bucket).collections();
+        match call(inside.drop_collection(scope, table, None)).await {
+            Err(Trouble::Refused(error)) if *error.kind() == ErrorKind::CollectionNotFound => {}
+            dropped => dropped.with_context(|| format!("failed to drop collection {bucket}.{scope}.{table}"))?,
+        }
+    }
+    Ok(there)
+}
+
 /// Waits until all nodes serve the bucket.
 pub(super) async fn wait_for(cluster: &Cluster, bucket: &str) -> anyhow::Result<()> {
     let ready = call(cluster.bucket(bucket).wait_until_ready(None)).await;

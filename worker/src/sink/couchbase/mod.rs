@@ -117,6 +117,14 @@ impl Connector {
         self.make(&cluster).await
     }
 
+    /// Connects and drops the collections of its tables, or with `dry_run` only looks; returns those that were there.
+    ///
+    /// # Errors
+    /// What the server says, or that it says nothing.
+    pub async fn delete(&self, dry_run: bool) -> anyhow::Result<Vec<String>> {
+        make::drop_collections(&self.cluster().await?, &self.spec, &self.tables, dry_run).await
+    }
+
     /// Connects and tells what is missing; changes nothing.
     ///
     /// # Errors
