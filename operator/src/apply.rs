@@ -7,7 +7,7 @@ use kube::{
 use serde_json::Value;
 
 use crate::{
-    desired::{MANAGER, PIPELINE_LABEL, api_version},
+    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version},
     metrics::Metrics,
     observed::{Kind, Objects, Reading},
     steps::Step,
@@ -21,11 +21,12 @@ fn api(client: &Client, kind: Kind, namespace: &str) -> Api<DynamicObject> {
 }
 
 /// Reads every object of a pipeline. One kind that cannot be read makes the whole unknown.
-pub async fn observe(client: &Client, namespace: &str, pipeline: &str) -> Reading<Objects> {
+pub async fn observe(client: &Client, owner: &Owner) -> Reading<Objects> {
+    let Owner { namespace, name: pipeline, .. } = owner;
     let selector = format!("{PIPELINE_LABEL}={pipeline},app.kubernetes.io/managed-by={MANAGER}");
     let params = ListParams::default().labels(&selector);
     let mut objects = Objects::new();
-    for kind in Kind::ALL {
+    for kind in Kind::OWN.into_iter().chain(owner.monitoring.kinds()) {
         match api(client, kind, namespace).list(&params).await {
             Ok(list) => {
                 for mut object in list.items {

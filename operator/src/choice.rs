@@ -97,8 +97,15 @@ fn conflict<'a>(
         .collect();
     older.sort_by_key(|other| place(other));
     older.into_iter().find_map(|other| {
-        let topic = managed(&pipeline.spec).find(|topic| managed(&other.spec).any(|theirs| theirs == *topic))?;
         let theirs = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
+        if other.name_any() == pipeline.name_any() {
+            return Some(format!(
+                "metadata.name: pipeline {theirs} is older and has the same name and brokers: both would use topics that begin \
+                 with {}.; give this one another name",
+                pipeline.name_any()
+            ));
+        }
+        let topic = managed(&pipeline.spec).find(|topic| managed(&other.spec).any(|theirs| theirs == *topic))?;
         Some(format!(
             "spec.topics[{topic}]: pipeline {theirs} is older and looks after this topic; \
              set managementPolicy: Observe here, or take the topic out of the other one"
@@ -111,7 +118,7 @@ fn managed(spec: &PipelineSpec) -> impl Iterator<Item = &str> {
     ours.map(|topic| topic.name.as_str())
 }
 
-fn share_brokers(one: &PipelineSpec, other: &PipelineSpec) -> bool {
+pub(crate) fn share_brokers(one: &PipelineSpec, other: &PipelineSpec) -> bool {
     let brokers =
         |spec: &PipelineSpec| spec.kafka.as_ref().map(|kafka| kafka.bootstrap_servers.clone()).unwrap_or_default();
     brokers(one).iter().any(|broker| brokers(other).contains(broker))
@@ -140,6 +147,7 @@ mod tests {
             name: pipeline.name_any(),
             uid: "u".into(),
             image: "clickstream:1".into(),
+            monitoring: crate::desired::monitoring::Monitoring::default(),
         };
         choose(pipeline, others.iter(), &owner, &Reading::Known(Objects::new()))
     }

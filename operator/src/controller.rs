@@ -1,5 +1,7 @@
 //! The loop: observe, judge, decide, apply, report; for one pipeline at a time, however often it is asked.
 
+mod leave;
+
 use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
@@ -32,7 +34,8 @@ use crate::{
     accepted::Accepted,
     apply,
     choice::{Refusal, choose},
-    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version},
+    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version, monitoring::Monitoring},
+    discovery::Discovery,
     metrics::Metrics,
     observed::{Objects, Reading},
     pulse::{LOOK_EVERY, Memory, Pulse},
@@ -74,6 +77,8 @@ pub struct Setting {
     pub namespace: Option<String>,
     /// Image of the workers.
     pub image: String,
+    /// What is made for Prometheus, where the cluster knows it.
+    pub monitoring: Monitoring,
     /// Who this is, in events.
     pub identity: String,
     /// What is counted.
@@ -102,6 +107,8 @@ pub enum ReconcileError {
 pub struct Context {
     client: Client,
     image: String,
+    monitoring: Monitoring,
+    discovery: Discovery,
     metrics: Metrics,
     pace: Pace,
     recorder: Recorder,
@@ -116,7 +123,7 @@ pub struct Context {
 
 /// Reconciles all pipelines of a namespace, or of the cluster, until the process ends.
 pub async fn run(setting: Setting) {
-    let Setting { client, namespace, image, identity, metrics, pace } = setting;
+    let Setting { client, namespace, image, monitoring, identity, metrics, pace } = setting;
     let namespace = namespace.as_deref();
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: Some(identity) });
     let pipelines: Api<ClickstreamPipeline> = api(&client, namespace);
@@ -124,6 +131,8 @@ pub async fn run(setting: Setting) {
     let context = Arc::new(Context {
         client: client.clone(),
         image,
+        monitoring,
+        discovery: Discovery::default(),
         metrics,
         pace,
         recorder,
@@ -201,20 +210,18 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
     let asked = api.get_opt(&known.name_any()).await;
     let asked =
         asked.map_err(|source| ReconcileError::Api { action: "read the pipeline".into(), source: source.into() });
-    let Some(pipeline) = asked?.filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
+    let asked = asked?;
+    let Some(pipeline) = asked.as_ref().filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
+        context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(known));
         // Owner references take everything away but what holds data.
-        let mut memories = context.memories.lock().unwrap_or_else(PoisonError::into_inner);
-        memories.remove(&key(known));
-        return Ok(Action::await_change());
+        return match &asked {
+            Some(pipeline) => leave::leave(pipeline, context).await,
+            None => Ok(Action::await_change()),
+        };
     };
-    let pipeline = &pipeline;
-    let owner = Owner {
-        namespace: pipeline.namespace().unwrap_or_default(),
-        name: pipeline.name_any(),
-        uid: pipeline.uid().unwrap_or_default(),
-        image: context.image.clone(),
-    };
-    let observed = apply::observe(&context.client, &owner.namespace, &owner.name).await;
+    leave::keep_finalizer(pipeline, context).await?;
+    let owner = owner(pipeline, context).await;
+    let observed = apply::observe(&context.client, &owner).await;
     let others = context.pipelines.state();
     let mut choice = choose(pipeline, others.iter().map(AsRef::as_ref), &owner, &observed);
     let pulse = feel(context, &owner, &mut choice.runs, &observed).await;
@@ -248,6 +255,11 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
         true => context.pace.look_every,
         false => context.pace.look_soon,
     }))
+}
+
+async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {
+    let monitoring = context.discovery.monitoring(&context.client, &context.monitoring).await;
+    Owner::of(pipeline, &context.image, monitoring)
 }
 
 /// Asks the pods how they are doing, if that is due, and puts the number of processors that follows into the spec.
@@ -285,17 +297,22 @@ async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[St
         let (reason, action) = step.event();
         events.push((EventType::Normal, reason, action, step.to_string(), related(pipeline, step)));
     }
-    for (type_, reason, action, mut note, related) in events {
-        note.truncate((0..=1_000.min(note.len())).rev().find(|at| note.is_char_boundary(*at)).unwrap_or(0));
+    for (type_, reason, action, text, related) in events {
         // The recorder counts events that differ in their note only as one, under the first note: what they are about tells
         // them apart.
         let secondary = Some(related);
-        let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary };
+        let event = Event { type_, reason: reason.into(), note: Some(note(text)), action: action.into(), secondary };
         context.metrics.wrote("Event", "create");
         if let Err(error) = context.recorder.publish(&event, &reference).await {
             tracing::warn!(%error, "an event was not written");
         }
     }
+}
+
+/// As long as an event may be.
+fn note(mut text: String) -> String {
+    text.truncate((0..=1_000.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    text
 }
 
 /// What a step is about.

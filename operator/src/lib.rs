@@ -10,7 +10,8 @@
 //! - The pods run the spec that was accepted last: an invalid change is told in the status and changes nothing.
 //! - Pods restart when the hash of the accepted spec changes, never because the operator is another version.
 //! - What is as it should be is not written again: an idle cluster sees no write but the Lease.
-//! - Nothing that holds data is deleted here. Topics and buckets belong to `clickstream setup`, which never deletes.
+//! - Nothing that holds data is deleted here. Topics and buckets belong to `clickstream setup`, which deletes only what a manifest asks
+//!   to have deleted with its pipeline ([`deletion`]).
 //!
 //! What is absent and why: Kafka and Couchbase clients (the Job of [`desired::setup`] runs `clickstream setup`, so that the
 //! operator needs neither the network nor the secrets of the stores), and any knowledge of how workers work inside: what they
@@ -18,6 +19,7 @@
 
 pub mod accepted;
 pub mod choice;
+pub mod deletion;
 pub mod desired;
 pub mod figures;
 pub mod observed;
@@ -26,6 +28,7 @@ pub mod steps;
 pub mod status;
 
 pub mod apply;
+pub mod discovery;
 pub mod pulse;
 pub mod scrape;
 pub mod controller;

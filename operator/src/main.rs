@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use kube::{Client, Config};
 use operator::{
     controller::{self, Pace, Setting},
+    desired::monitoring::Monitoring,
     leader::Candidate,
     metrics::Metrics,
     plan, server,
@@ -47,6 +48,15 @@ struct Run {
     /// Image of the workers.
     #[arg(long, env = "WORKER_IMAGE")]
     worker_image: String,
+    /// Make a PodMonitor for each pipeline, where the cluster knows the kind.
+    #[arg(long)]
+    pod_monitors: bool,
+    /// Make a PrometheusRule for each pipeline, where the cluster knows the kind.
+    #[arg(long)]
+    rules: bool,
+    /// What Prometheus selects these by: `NAME=VALUE`; may be given several times.
+    #[arg(long = "monitoring-label", value_name = "NAME=VALUE", value_parser = label)]
+    monitoring_labels: Vec<(String, String)>,
     /// Address of health and metrics.
     #[arg(long, alias = "metrics-listen", default_value = "127.0.0.1:9090")]
     listen: SocketAddr,
@@ -75,6 +85,11 @@ struct Plan {
     /// Image of the workers.
     #[arg(long, default_value = "clickstream:latest")]
     worker_image: String,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("give it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -142,6 +157,11 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
                 client: client.clone(),
                 namespace: namespace.map(str::to_owned),
                 image: args.worker_image.clone(),
+                monitoring: Monitoring {
+                    monitors: args.pod_monitors,
+                    rules: args.rules,
+                    labels: args.monitoring_labels.iter().cloned().collect(),
+                },
                 identity: args.identity.clone(),
                 metrics: metrics.clone(),
                 pace: Pace::default(),

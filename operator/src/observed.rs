@@ -21,11 +21,15 @@ pub enum Kind {
     Deployment,
     /// An address outside the cluster.
     Ingress,
+    /// Which pods Prometheus reads.
+    PodMonitor,
+    /// When somebody is told.
+    PrometheusRule,
 }
 
 impl Kind {
-    /// All of them, in order.
-    pub const ALL: [Self; 7] = [
+    /// Those that every cluster has, in order.
+    pub const OWN: [Self; 7] = [
         Self::ConfigMap,
         Self::Job,
         Self::NetworkPolicy,
@@ -46,6 +50,8 @@ impl Kind {
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
+            Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
         }
     }
 }

@@ -4,7 +4,7 @@ use crds::spec::ClickstreamPipeline;
 
 use crate::{
     accepted::{Accepted, Verdict, judge},
-    desired::{Object, Owner, objects, setup},
+    desired::{Object, Owner, monitoring::Monitoring, objects, setup},
 };
 
 /// The objects of a manifest, in the order of application, as YAML documents.
@@ -23,6 +23,7 @@ pub fn plan(text: &str, namespace: &str, image: &str) -> Result<String, String> 
         name,
         uid: "00000000-0000-0000-0000-000000000000".into(),
         image: image.into(),
+        monitoring: Monitoring::default(),
     };
     Ok(render(&owner, &accepted))
 }

@@ -138,6 +138,10 @@ pub fn explain(pipeline: &ClickstreamPipeline, field: &str) -> String {
             let _ = writeln!(told, "  set by {manager} ({operation}) {at}");
         }
     }
+    // Of custom resources the server does not remember who scaled them.
+    if found.is_some() && !told.contains("\n  set by ") {
+        told.push_str("  set by nobody by name: a default, or `kubectl scale`\n");
+    }
     let scaling = pipeline.status.as_ref().and_then(|status| status.process.as_ref()?.scaling.as_ref());
     if let (true, Some(scaling)) = (field.starts_with("spec.process"), scaling) {
         let _ = writeln!(told, "  scaling by load: {scaling}");

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     accepted::{self, Accepted},
-    desired::{self, MANIFEST_KEY, Object, Owner, setup},
+    desired::{self, HASH_ANNOTATION, IMAGE_ANNOTATION, MANIFEST_KEY, Object, Owner, set_image, setup},
     observed::{JobState, Kind, Objects, Reading, job_state, rollout},
 };
 
@@ -72,8 +72,8 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
     let Reading::Known(live) = observed else {
         return Steps { now: Vec::new(), waits_for: Some("the cluster's answer".into()) };
     };
-    let wanted = desired::objects(owner, accepted);
-    let (before, after): (Vec<_>, Vec<_>) = wanted.iter().partition(|object| object.kind == Kind::ConfigMap);
+    let all = wanted(owner, accepted, live);
+    let (before, after): (Vec<_>, Vec<_>) = all.iter().partition(|object| object.kind == Kind::ConfigMap);
     let mut steps = Steps::default();
     before.into_iter().filter(|object| differs(live, object)).for_each(|object| steps.apply(object));
     let job = setup::job(owner, accepted);
@@ -81,7 +81,7 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
     if state != JobState::Complete
         && let Some(last) = last_set_up(owner, accepted, live)
     {
-        roll(&mut steps, live, desired::objects(owner, &last).iter().collect());
+        roll(&mut steps, live, wanted(owner, &last, live).iter().collect());
     }
     match state {
         JobState::Absent => {
@@ -96,7 +96,7 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
         JobState::Complete => {
             roll(&mut steps, live, after);
             if steps.waits_for.is_none() {
-                delete_orphans(&mut steps, live, &wanted, &job.name);
+                delete_orphans(&mut steps, live, &all, &job.name);
             }
         }
     }
@@ -111,7 +111,7 @@ const PREVIEW_MAX: usize = 64;
 pub fn preview(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Vec<String> {
     let Reading::Known(live) = observed else { return vec!["unknown: the cluster does not answer".into()] };
     let job = setup::job(owner, accepted);
-    let mut wanted = desired::objects(owner, accepted);
+    let mut wanted = wanted(owner, accepted, live);
     wanted.insert(1, job.clone());
     // A Job that ended is not made again.
     let changes = wanted.iter().filter(|object| {
@@ -127,6 +127,21 @@ pub fn preview(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) 
         told.push(format!("and {more} more"));
     }
     told
+}
+
+/// What should be there. Pods of a spec that runs already keep the image that they were made with: another operator, which
+/// brings another image, restarts nothing. What changes the spec, or `restart`, moves them to it.
+fn wanted(owner: &Owner, accepted: &Accepted, live: &Objects) -> Vec<Object> {
+    let mut wanted = desired::objects(owner, accepted);
+    for object in wanted.iter_mut().filter(|object| object.kind == Kind::Deployment) {
+        let Some(found) = live.get(&(object.kind, object.name.clone())) else { continue };
+        let made_with = found["metadata"]["annotations"][IMAGE_ANNOTATION].as_str();
+        let hash = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION].clone();
+        if let Some(image) = made_with.filter(|_| hash(found) == hash(&object.body)) {
+            set_image(&mut object.body, image);
+        }
+    }
+    wanted
 }
 
 fn change(live: &Objects, object: &Object) -> String {
@@ -157,7 +172,7 @@ fn last_set_up(owner: &Owner, present: &Accepted, live: &Objects) -> Option<Acce
 }
 
 impl Steps {
-    fn apply(&mut self, object: &Object) {
+    pub(crate) fn apply(&mut self, object: &Object) {
         self.now.push(Step::Apply(object.clone()));
     }
 }
@@ -202,7 +217,7 @@ fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &st
     }
 }
 
-fn differs(live: &Objects, object: &Object) -> bool {
+pub(crate) fn differs(live: &Objects, object: &Object) -> bool {
     live.get(&(object.kind, object.name.clone())).is_none_or(|found| !covers(found, &object.body))
 }
 

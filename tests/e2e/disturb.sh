@@ -98,7 +98,7 @@ upgrade_and_roll_back() {
     local before name
     declare -A before
     for name in "${PIPELINES[@]}"; do before[$name]=$(pods_of "$name"); done
-    must "helm upgrade" helm upgrade clickstream "$CHART" "${CHOICES[@]}" --set operator.logLevel=debug,operator.replicas=2
+    must "helm upgrade" helm upgrade clickstream "$CHART" "${CHOICES[@]}" --set operator.logLevel=debug,operator.replicas=2,workerImage=clickstream:another
     await 120 "two operators, one leads" k rollout status deployment/clickstream --timeout=5s
     operator_works "upgraded"
     must "helm rollback" helm rollback clickstream 1

@@ -9,14 +9,26 @@ uninstall() {
     must "category-sales applied again" k apply -f "$WORK/category-sales.yaml"
     await 240 "category-sales Ready" is category-sales Ready True
     await 120 "its tables are as before" agrees category-sales --events "transactions=$WORK/category-sales.jsonl"
+    # Asked to, it takes its data along.
+    must "it is to take its data along" k patch csp category-sales --type=merge -p '{"spec":{"deletionPolicy":"Delete"}}'
+    await 60 "it has the finalizer" waits_for_its_data category-sales
+    must "category-sales deleted again" k delete csp category-sales --wait=false
+    await 240 "its data was deleted" told DataDeleted "topic transactions"
+    await 60 "nothing of it is left" nothing_left category-sales
     before=$(pods_of medallion)
     must "helm uninstall" helm uninstall clickstream
     must "the definition is kept" "$KUBECTL" get "$DEFINITION"
-    must "so are the pipelines" k get csp medallion dataset-split category-sales
+    must "so are the pipelines" k get csp medallion dataset-split
     must "and their pods" pods_are medallion "$before"
     # Without an operator: nothing holds a pipeline back, and the cluster's garbage collector takes its objects.
     must "all pipelines deleted, without an operator" k delete csp --all --timeout=60s
     for name in "${PIPELINES[@]}"; do await 120 "nothing of $name is left" nothing_left "$name"; done
+}
+
+waits_for_its_data() { k get csp "$1" -o 'jsonpath={.metadata.finalizers}' | grep -F clickstream.dev/delete-data; }
+
+told() { # REASON WORDS
+    k get events -o 'jsonpath={range .items[*]}{.reason} {.message}{"\n"}{end}' | grep "^$1 .*$2"
 }
 
 nothing_left() {

@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
@@ -25,10 +26,18 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Who asks: the token's user is in the group that may do everything.
 const TOKEN: &str = "of-a-test-on-loopback";
 
+/// Who asks as the chart's service account: its rights are those of its roles.
+const ACCOUNT_TOKEN: &str = "of-the-account-on-loopback";
+
+/// The account's name. A real one has a token that a controller made; there is none here.
+const ACCOUNT: &str = "system:serviceaccount:shop:clickstream";
+
 /// A running API server and its store.
 pub struct ApiServer {
     kubectl: PathBuf,
     kubeconfig: PathBuf,
+    kubeconfig_of_account: PathBuf,
+    audit: PathBuf,
     // Dropped in this order: the server must not see its store go.
     _server: Running,
     _store: Running,
@@ -47,19 +56,45 @@ impl ApiServer {
         let store = Running::start(store(&programs, folder.path(), &client, &peer))?;
         let mut server = Running::start(server(&programs, folder.path(), &client, &address)?)?;
         let kubeconfig = folder.path().join("kubeconfig");
-        fs::write(&kubeconfig, kubeconfig_text(&address))?;
+        fs::write(&kubeconfig, kubeconfig_text(&address, TOKEN))?;
+        let kubeconfig_of_account = folder.path().join("kubeconfig-of-account");
+        fs::write(&kubeconfig_of_account, kubeconfig_text(&address, ACCOUNT_TOKEN))?;
+        let audit = folder.path().join("audit.log");
         let kubectl = programs.join("kubectl");
         server.wait_for(PATIENCE, || {
             let ready = ask(&kubectl, &kubeconfig, &["get", "--raw", "/readyz"]).ok()?;
             (ready.stdout == b"ok").then_some(())
         })?;
-        Ok(Self { kubectl, kubeconfig, _server: server, _store: store, _folder: folder })
+        Ok(Self { kubectl, kubeconfig, kubeconfig_of_account, audit, _server: server, _store: store, _folder: folder })
     }
 
     /// The file that lets clients in.
     #[must_use]
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// The file that lets a client in as the chart's service account.
+    #[must_use]
+    pub fn kubeconfig_of_account(&self) -> &Path {
+        &self.kubeconfig_of_account
+    }
+
+    /// Where kubectl is.
+    #[must_use]
+    pub fn kubectl_program(&self) -> &Path {
+        &self.kubectl
+    }
+
+    /// Every request of the account so far, by the server's own record.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn audit(&self) -> Result<Vec<Value>> {
+        let text = fs::read_to_string(&self.audit).context("failed to read the record of requests")?;
+        // The last line may be half written.
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|line| serde_json::from_str(line).context("a record is no JSON")).collect()
     }
 
     /// Runs kubectl.
@@ -108,18 +143,26 @@ fn server(programs: &Path, folder: &Path, store: &str, address: &str) -> Result<
     let made = made.context("failed to start openssl, which makes the key of service accounts")?;
     ensure!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
     let tokens = folder.join("tokens.csv");
-    fs::write(&tokens, format!("{TOKEN},test,test,system:masters\n"))?;
+    let account = format!("{ACCOUNT_TOKEN},{ACCOUNT},account,system:serviceaccounts");
+    fs::write(&tokens, format!("{TOKEN},test,test,system:masters\n{account}\n"))?;
+    let policy = folder.join("audit-policy.yaml");
+    let rules = format!("[{{level: Metadata, users: ['{ACCOUNT}'], omitStages: [RequestReceived]}}, {{level: None}}]");
+    fs::write(&policy, format!("apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: {rules}\n"))?;
     let (_, port) = address.rsplit_once(':').context("an address has a port")?;
     let mut command = Command::new(programs.join("kube-apiserver"));
     command.args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none"]);
     command.args(["--authorization-mode=RBAC", "--service-cluster-ip-range=10.0.0.0/24", "--allow-privileged=true"]);
     // No controller makes the account `default` of a namespace, without which pods would be refused.
     command.arg("--disable-admission-plugins=ServiceAccount");
+    // As strict clusters have it: who names an owner must have the right to its finalizers.
+    command.arg("--enable-admission-plugins=OwnerReferencesPermissionEnforcement");
     command.arg("--service-account-issuer=https://kubernetes.default.svc");
     command.arg(format!("--secure-port={port}")).arg(format!("--etcd-servers=http://{store}"));
     for (flag, path) in [
         ("cert-dir", &folder.join("certificates")),
         ("token-auth-file", &tokens),
+        ("audit-policy-file", &policy),
+        ("audit-log-path", &folder.join("audit.log")),
         ("service-account-key-file", &key),
         ("service-account-signing-key-file", &key),
     ] {
@@ -129,11 +172,11 @@ fn server(programs: &Path, folder: &Path, store: &str, address: &str) -> Result<
 }
 
 /// The server's certificate is its own, made a moment ago; on loopback nobody else could answer.
-fn kubeconfig_text(address: &str) -> String {
+fn kubeconfig_text(address: &str, token: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Config\ncurrent-context: test\n\
          clusters:\n- name: test\n  cluster: {{server: 'https://{address}', insecure-skip-tls-verify: true}}\n\
-         users:\n- name: test\n  user: {{token: {TOKEN}}}\n\
+         users:\n- name: test\n  user: {{token: {token}}}\n\
          contexts:\n- name: test\n  context: {{cluster: test, user: test}}\n"
     )
 }

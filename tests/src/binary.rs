@@ -41,6 +41,14 @@ pub fn operator() -> Result<Command> {
     program("clickstream-operator")
 }
 
+/// The command `kubectl-clickstream`, as built in the profile of this test.
+///
+/// # Errors
+/// If it is not there: `cargo build -p operator` makes it, and `tests/run` does so first.
+pub fn plugin() -> Result<Command> {
+    program("kubectl-clickstream")
+}
+
 fn program(name: &str) -> Result<Command> {
     let here = std::env::current_exe().context("failed to find this program")?;
     let folder = here.ancestors().find(|folder| folder.join(name).is_file());

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize as _;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::binary::root;
 
@@ -30,8 +30,6 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("no rights of its own", &["rbac.create=false", "rbac.userRoles=false", "serviceAccount.create=false"]),
     ("an account of ours", &["serviceAccount.create=false", "serviceAccount.name=robot"]),
     ("an account with a role", &["serviceAccount.name=robot", "serviceAccount.annotations.example\\.com/role=reader"]),
-    ("two secrets only", &["rbac.secrets.read=true", "rbac.secrets.names={couchbase,kafka-user}"]),
-    ("secrets by name", &["rbac.secrets.read=true", "rbac.couchbaseOperator=true"]),
     ("definitions from elsewhere", &["crds.install=false"]),
     ("no network policy", &["networkPolicy.enabled=false"]),
     (
@@ -74,6 +72,29 @@ pub const CHOICES: &[(&str, &[&str])] = &[
         &["image.digest=sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"],
     ),
 ];
+
+/// The Prometheus operator's kinds by name alone: whether their fields are right is not told by this server.
+#[must_use]
+pub fn monitoring_kinds() -> String {
+    let kinds =
+        [("PodMonitor", "podmonitors"), ("ServiceMonitor", "servicemonitors"), ("PrometheusRule", "prometheusrules")];
+    let definitions = kinds.map(|(kind, plural)| {
+        json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
+            "spec": {
+                "group": "monitoring.coreos.com", "scope": "Namespaced",
+                "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
+                "versions": [{
+                    "name": "v1", "served": true, "storage": true,
+                    "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
+                }],
+            },
+        })
+        .to_string()
+    });
+    definitions.join("\n---\n")
+}
 
 /// The chart's folder.
 #[must_use]

@@ -41,6 +41,14 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if or (eq (toString .wanted) "true") (and (eq (toString .wanted) "auto") $known) }}yes{{ end }}
 {{- end }}
 
+{{- /* Whether the operator makes these for each pipeline. */ -}}
+{{- define "clickstream.pipelineMonitors" -}}
+{{- include "clickstream.monitoring" (dict "root" . "wanted" .Values.monitoring.pipelineMonitors "kind" "PodMonitor") }}
+{{- end }}
+{{- define "clickstream.pipelineRules" -}}
+{{- include "clickstream.monitoring" (dict "root" . "wanted" .Values.monitoring.pipelineRules "kind" "PrometheusRule") }}
+{{- end }}
+
 {{- /* What the restricted pod security standard asks of a container, and a root file system that cannot be written. */ -}}
 {{- define "clickstream.restricted" -}}
 allowPrivilegeEscalation: false

@@ -85,6 +85,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // A build of the whole workspace has two providers of cryptography in it: say which.
+    rustls::crypto::ring::default_provider().install_default().expect("nothing was installed before");
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.context("failed to start").and_then(|runtime| runtime.block_on(run(&cli)));

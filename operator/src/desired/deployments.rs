@@ -1,10 +1,10 @@
 //! Deployments of the parts, and how many of their pods may be missing.
 
 use crds::spec::{PipelineSpec, Volume};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
-    Object, Owner, Part, Role, labels, object,
+    IMAGE_ANNOTATION, Object, Owner, Part, Role, labels, object,
     pods::{self, HEALTH_PORT, MANIFEST_PATH, Pod},
     secrets,
 };
@@ -38,7 +38,15 @@ pub(super) fn deployment(owner: &Owner, accepted: &Accepted, part: &Part) -> Obj
         "strategy": { "type": "RollingUpdate", "rollingUpdate": rolling },
         "template": pods::template(owner, accepted, &pod),
     }});
-    object(owner, Kind::Deployment, part.object_name(&owner.name), &component, rest)
+    let mut deployment = object(owner, Kind::Deployment, part.object_name(&owner.name), &component, rest);
+    set_image(&mut deployment.body, &owner.image);
+    deployment
+}
+
+/// Has the pods of a Deployment made with `image`, and says so beside them: words in the template would restart them.
+pub fn set_image(deployment: &mut Value, image: &str) {
+    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = Value::from(image);
+    deployment["metadata"]["annotations"][IMAGE_ANNOTATION] = Value::from(image);
 }
 
 fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {

@@ -5,12 +5,19 @@ mod network;
 mod pods;
 mod secrets;
 mod services;
+pub mod deletion;
+pub mod monitoring;
 pub mod setup;
 
-use crds::spec::{Dataset, PipelineSpec};
+use crds::spec::{ClickstreamPipeline, Dataset, PipelineSpec};
+use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-pub use self::{deployments::SERVE_PORT, pods::HEALTH_PORT};
+use self::monitoring::Monitoring;
+pub use self::{
+    deployments::{SERVE_PORT, set_image},
+    pods::HEALTH_PORT,
+};
 use crate::{accepted::Accepted, observed::Kind};
 
 /// Who owns the objects, and what they run.
@@ -24,6 +31,22 @@ pub struct Owner {
     pub uid: String,
     /// Image of the workers.
     pub image: String,
+    /// What is made for Prometheus.
+    pub monitoring: Monitoring,
+}
+
+impl Owner {
+    /// A pipeline as the owner of what runs `image`.
+    #[must_use]
+    pub fn of(pipeline: &ClickstreamPipeline, image: &str, monitoring: Monitoring) -> Self {
+        Self {
+            namespace: pipeline.namespace().unwrap_or_default(),
+            name: pipeline.name_any(),
+            uid: pipeline.uid().unwrap_or_default(),
+            image: image.to_owned(),
+            monitoring,
+        }
+    }
 }
 
 /// An object as it should be.
@@ -69,6 +92,9 @@ pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
 /// The annotation of a pod template that restarts its pods.
 pub const HASH_ANNOTATION: &str = "clickstream.dev/spec-hash";
 
+/// The annotation of a Deployment that says which image its pods were made with.
+pub const IMAGE_ANNOTATION: &str = "clickstream.dev/worker-image";
+
 /// Whose objects these are.
 pub const MANAGER: &str = "clickstream-operator";
 
@@ -83,6 +109,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted) -> Vec<Object> {
         all.push(deployments::deployment(owner, accepted, &part));
     }
     all.extend(services::ingress(owner, spec));
+    all.extend(monitoring::objects(owner, spec));
     all.sort_by_key(|object| object.kind);
     all
 }

@@ -10,7 +10,13 @@ use crate::{
 };
 
 fn owner() -> Owner {
-    Owner { namespace: "shop".into(), name: "medallion".into(), uid: "u".into(), image: "clickstream:1".into() }
+    Owner {
+        namespace: "shop".into(),
+        name: "medallion".into(),
+        uid: "u".into(),
+        image: "clickstream:1".into(),
+        monitoring: crate::desired::monitoring::Monitoring::default(),
+    }
 }
 
 /// A cluster that does what it is told at once, and whose Jobs and Deployments succeed.
@@ -57,6 +63,35 @@ fn a_plan_reaches_a_fixed_point_for_every_example() {
         assert!((2..10).contains(&rounds), "{name}: {rounds} rounds");
         assert!(live.keys().any(|(kind, name)| *kind == Kind::Deployment && name == "medallion-process"), "{live:?}");
     }
+}
+
+#[test]
+fn another_operator_with_another_image_restarts_nothing_until_the_spec_changes() {
+    let (mut live, spec) = (Objects::new(), accepted("medallion"));
+    settle(&mut live, &spec);
+    let newer = Owner { image: "clickstream:2".into(), ..owner() };
+    let decided = |live: &Objects, spec: &Accepted| decide(&newer, spec, &Reading::Known(live.clone()));
+    assert_eq!(decided(&live, &spec), Steps::default());
+
+    // Another image in the pods than what they were made with is put right, and not with the newer one.
+    let key = (Kind::Deployment, "medallion-process".to_owned());
+    let image = |object: &Value| object["spec"]["template"]["spec"]["containers"][0]["image"].clone();
+    let mut drifted = live.clone();
+    drifted.get_mut(&key).unwrap()["spec"]["template"]["spec"]["containers"][0]["image"] = json!("mine:1");
+    let steps = decided(&drifted, &spec);
+    let Some(Step::Apply(object)) = steps.now.first() else { panic!("{steps:?}") };
+    assert_eq!((object.name.as_str(), image(&object.body)), ("medallion-process", json!("clickstream:1")));
+
+    let mut again = example("medallion").spec;
+    again.restart = Some("now".into());
+    let crate::accepted::Verdict::Accept(again) = crate::accepted::judge("medallion", &again) else {
+        panic!("it is valid")
+    };
+    for _ in 0..30 {
+        let steps = decided(&live, &again);
+        carry_out(&mut live, &steps);
+    }
+    assert_eq!(image(&live[&key]), "clickstream:2");
 }
 
 #[test]

@@ -87,12 +87,13 @@ struct Asked {
     plural: String,
     name: Option<String>,
     is_status: bool,
+    is_merge: bool,
     query: Vec<(String, String)>,
     body: Value,
 }
 
 impl Asked {
-    fn parse(method: Method, uri: &http::Uri, body: Value) -> Self {
+    fn parse(method: Method, uri: &http::Uri, is_merge: bool, body: Value) -> Self {
         let parts: Vec<&str> = uri.path().split('/').filter(|part| !part.is_empty()).collect();
         let from = parts.iter().position(|part| *part == "namespaces").map_or(parts.len() - 1, |at| at + 2);
         let query = uri.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
@@ -101,6 +102,7 @@ impl Asked {
             plural: parts[from].to_owned(),
             name: parts.get(from + 1).map(|name| (*name).to_owned()),
             is_status: parts.get(from + 2) == Some(&"status"),
+            is_merge,
             query: query.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             body,
         }
@@ -166,7 +168,8 @@ impl Server {
     async fn answer(&self, request: Request<Body>) -> Answer {
         let (head, body) = request.into_parts();
         let body = body.collect().await.expect("bodies of requests are in memory").to_bytes();
-        let asked = Asked::parse(head.method, &head.uri, serde_json::from_slice(&body).unwrap_or_default());
+        let is_merge = head.headers.get("content-type").is_some_and(|kind| kind == "application/merge-patch+json");
+        let asked = Asked::parse(head.method, &head.uri, is_merge, serde_json::from_slice(&body).unwrap_or_default());
         if asked.get("watch") == "true" {
             return self.watch(&asked);
         }
@@ -212,6 +215,10 @@ impl Server {
             (&Method::GET, Some(_)) => store.objects.get(&asked.key()).map_or_else(|| refusal(404), found),
             // Events are for people: they are taken and forgotten.
             _ if asked.plural == "events" => found(&asked.body),
+            (&Method::PATCH, Some(_)) if asked.is_merge => match store.merge(&asked.key(), &asked.body) {
+                Ok(merged) => found(&merged),
+                Err(code) => refusal(code),
+            },
             (&Method::PATCH, Some(_)) => {
                 let applied = store.apply(&asked.key(), asked.get("fieldManager"), &asked.body, asked.is_status);
                 applied.as_ref().map_or_else(|| refusal(404), found)

@@ -106,11 +106,23 @@ impl Store {
         Some(self.put(key, object))
     }
 
+    /// A merge patch of metadata, which must name the version that it is about.
+    pub fn merge(&mut self, key: &Key, body: &Value) -> Result<Value, u16> {
+        let mut object = self.objects.get(key).cloned().ok_or(404_u16)?;
+        let is_about = &body["metadata"]["resourceVersion"];
+        if *is_about != object["metadata"]["resourceVersion"] {
+            return Err(409);
+        }
+        merge(&mut object, body);
+        Ok(self.put(key, object))
+    }
+
     /// Deletes an object, at once or when its finalizers are gone.
     pub fn delete(&mut self, key: &Key) -> bool {
         let Some(object) = self.objects.get(key) else { return false };
         if object["metadata"]["finalizers"].as_array().is_some_and(|finalizers| !finalizers.is_empty()) {
-            self.change(key, |object| object["metadata"]["deletionTimestamp"] = json!("2026-01-01T01:00:00Z"));
+            let now = json!(jiff::Timestamp::now().to_string());
+            self.change(key, |object| object["metadata"]["deletionTimestamp"] = now);
             return true;
         }
         if key.0 == "configmaps"
@@ -122,6 +134,22 @@ impl Store {
         }
         self.remove(key);
         true
+    }
+
+    /// Who had the finalizer went only after a Job had done its work, while no pod ran.
+    fn check_deletion(&mut self, key: &Key) {
+        let is_done = |change: &&Change| {
+            change.plural == "jobs"
+                && name(&change.object).contains("-delete-")
+                && change.object["status"]["conditions"][0]["type"] == "Complete"
+        };
+        if !self.log.iter().any(|change| is_done(&change)) {
+            self.broken.push(format!("{} went before its data", key.1));
+        }
+        let runs = |(key, object): (&Key, &Value)| key.0 == "deployments" && object["status"]["replicas"] != 0;
+        if self.objects.iter().any(runs) {
+            self.broken.push(format!("{} went while pods ran", key.1));
+        }
     }
 
     fn remove(&mut self, key: &Key) {
@@ -144,6 +172,7 @@ impl Store {
             }
             let finalizers = object["metadata"]["finalizers"].as_array().map_or(0, Vec::len);
             if !object["metadata"]["deletionTimestamp"].is_null() && finalizers == 0 {
+                self.check_deletion(&key);
                 self.remove(&key);
                 continue;
             }

@@ -1,0 +1,120 @@
+//! The last reconciles of a pipeline, and the finalizer that makes them happen.
+
+use std::time::Duration;
+
+use crds::spec::ClickstreamPipeline;
+use kube::{
+    Api, Resource as _, ResourceExt as _,
+    api::{Patch, PatchParams},
+    runtime::{
+        controller::Action,
+        events::{Event, EventType},
+    },
+};
+use serde_json::json;
+
+use super::{Context, ReconcileError, announce};
+use crate::{
+    apply,
+    choice::choose,
+    deletion::{self, FINALIZER, Facts, Next, Told, decide, finalizers, used},
+    desired::Owner,
+    steps::Step,
+};
+
+/// Adds the finalizer where the manifest asks for something to be deleted, and takes it away where it does no more.
+pub(super) async fn keep_finalizer(pipeline: &ClickstreamPipeline, context: &Context) -> Result<(), ReconcileError> {
+    set_finalizer(pipeline, context, pipeline.spec.asks_to_delete()).await
+}
+
+async fn set_finalizer(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+    is_wanted: bool,
+) -> Result<(), ReconcileError> {
+    let Some(all) = finalizers(pipeline, is_wanted) else { return Ok(()) };
+    context.metrics.wrote("ClickstreamPipeline", "finalizer");
+    let api: Api<ClickstreamPipeline> =
+        Api::namespaced(context.client.clone(), &pipeline.namespace().unwrap_or_default());
+    // With the version: what others added to the list meanwhile must not be lost.
+    let patch = json!({"metadata": {"finalizers": all, "resourceVersion": pipeline.resource_version()}});
+    match api.patch(&pipeline.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(gone)) if gone.code == 404 => Ok(()),
+        Err(source) => Err(ReconcileError::Api { action: "write the finalizer".into(), source: Box::new(source) }),
+    }
+}
+
+/// Deletes what goes with the pipeline, and lets it go.
+pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> Result<Action, ReconcileError> {
+    if !pipeline.finalizers().iter().any(|one| one == FINALIZER) {
+        return Ok(Action::await_change());
+    }
+    let owner = super::owner(pipeline, context).await;
+    let observed = apply::observe(&context.client, &owner).await;
+    let others = context.pipelines.state();
+    let others = || others.iter().map(AsRef::as_ref);
+    let since = pipeline.metadata.deletion_timestamp.as_ref();
+    let since = since.map(|time| jiff::Timestamp::now().duration_since(time.0)).unwrap_or_default();
+    let next = decide(&Facts {
+        owner: &owner,
+        spec: &pipeline.spec,
+        choice: &choose(pipeline, others(), &owner, &observed),
+        used: &used(pipeline, others()),
+        observed: &observed,
+        // A clock that runs ahead of ours is no reason to hurry.
+        since: Duration::try_from(since).unwrap_or_default(),
+    });
+    match next {
+        Next::Work(steps) => match carry_out(&steps.now, context, &owner).await {
+            Err(error) if is_terminating(&error) => {
+                let message =
+                    format!("the namespace {} is being deleted; no Job can delete data there", owner.namespace);
+                release(pipeline, context, &Told { is_left: true, message }).await
+            }
+            done => {
+                done?;
+                announce(pipeline, context, &steps.now, None).await;
+                Ok(Action::requeue(context.pace.look_soon))
+            }
+        },
+        Next::Release { steps, told } => {
+            carry_out(&steps, context, &owner).await?;
+            release(pipeline, context, &told).await
+        }
+    }
+}
+
+async fn carry_out(steps: &[Step], context: &Context, owner: &Owner) -> Result<(), ReconcileError> {
+    for step in steps {
+        apply::carry_out(&context.client, &owner.namespace, step, &context.metrics)
+            .await
+            .map_err(|source| ReconcileError::Api { action: step.to_string(), source: Box::new(source) })?;
+    }
+    Ok(())
+}
+
+async fn release(pipeline: &ClickstreamPipeline, context: &Context, told: &Told) -> Result<Action, ReconcileError> {
+    set_finalizer(pipeline, context, false).await?;
+    let key = super::key(pipeline);
+    let (type_, reason) = match told.is_left {
+        true => (EventType::Warning, "DataLeft"),
+        false => (EventType::Normal, "DataDeleted"),
+    };
+    tracing::info!(pipeline = key, reason, told.message, "the pipeline may go");
+    let note = Some(super::note(told.message.clone()));
+    let event = Event { type_, reason: reason.into(), note, action: "Delete".into(), secondary: None };
+    context.metrics.wrote("Event", "create");
+    // In a namespace that is being deleted no event can be written: the log has it.
+    if let Err(error) = context.recorder.publish(&event, &pipeline.object_ref(&())).await {
+        tracing::warn!(%error, "an event was not written");
+    }
+    Ok(Action::await_change())
+}
+
+fn is_terminating(error: &ReconcileError) -> bool {
+    let ReconcileError::Api { source, .. } = error else { return false };
+    let kube::Error::Api(status) = source.as_ref() else { return false };
+    let causes = status.details.as_ref().map(|details| details.causes.as_slice()).unwrap_or_default();
+    status.code == 403 && causes.iter().any(|cause| cause.reason == deletion::NAMESPACE_TERMINATING)
+}

@@ -1,0 +1,136 @@
+//! The chart's roles: enough for a whole life of a pipeline, and nothing in them that such a life does not use.
+
+use std::{collections::BTreeSet, fs, process::Command};
+
+use serde_json::{Value, json};
+use tests::chart::{monitoring_kinds, tool};
+
+use crate::cluster::{Cluster, changed, example, name, rights, small};
+
+/// Verb and resource.
+type Right = (String, String);
+
+/// Rights that no request shows: the server asks for them beside another one, where it is told to guard owner references.
+const BESIDE: [(&str, &str); 1] = [("update", "clickstreampipelines/finalizers")];
+
+/// What helm is told of the Prometheus operator's kinds, and their resources.
+const MONITORING: [(&str, &str); 2] = [
+    ("monitoring.coreos.com/v1/PodMonitor", "podmonitors"),
+    ("monitoring.coreos.com/v1/PrometheusRule", "prometheusrules"),
+];
+
+fn words(rule: &Value, what: &str) -> Vec<String> {
+    rule[what].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+}
+
+fn granted(kinds: &[&str]) -> BTreeSet<Right> {
+    let roles = rights(kinds).into_iter().filter(|object| object["kind"] == "Role");
+    let rules = roles.flat_map(|role| role["rules"].as_array().unwrap().clone());
+    let pairs = rules.flat_map(|rule| {
+        let verbs = words(&rule, "verbs");
+        words(&rule, "resources")
+            .into_iter()
+            .flat_map(move |resource| verbs.clone().into_iter().map(move |verb| (verb, resource.clone())))
+    });
+    pairs.collect()
+}
+
+/// What the account did, by the server's own record.
+fn used(audit: &[Value]) -> BTreeSet<Right> {
+    let mut used = BTreeSet::new();
+    for request in audit.iter().filter(|request| request["stage"] == "ResponseComplete" || request["verb"] == "watch") {
+        let about = &request["objectRef"];
+        let Some(resource) = about["resource"].as_str() else { continue };
+        let resource = about["subresource"].as_str().map_or(resource.to_owned(), |sub| format!("{resource}/{sub}"));
+        // An apply that makes an object needs the right to create it as well.
+        if request["verb"] == "patch" && request["responseStatus"]["code"] == 201 {
+            used.insert(("create".into(), resource.clone()));
+        }
+        used.insert((request["verb"].as_str().unwrap().to_owned(), resource));
+    }
+    used
+}
+
+#[test]
+fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
+    let cluster = Cluster::start();
+    let _operator = cluster.operator("first");
+    let ingress = json!({"host": "shop.example.com"});
+    let whole = changed(&example("category-sales"), |all| {
+        all["spec"]["ingest"][0] =
+            json!({"name": "collector", "topic": "transactions", "http": {"port": 8090}, "replicas": 2});
+        all["spec"]["serve"] = json!({"ingress": ingress});
+        all["spec"]["deletionPolicy"] = json!("Delete");
+    });
+    cluster.apply(&whole).unwrap();
+    cluster.until_condition("category-sales", "Ready", "True", "Ready");
+    assert!(cluster.get("ingress/category-sales-serve").is_some());
+    assert!(cluster.get("poddisruptionbudget/category-sales-ingest-collector").is_some());
+
+    // Fewer parts: what nobody wants any more is deleted, of every kind that can be.
+    cluster.patch("csp/category-sales", &json!({"spec": {"ingest": null, "serve": null}}), &[]);
+    cluster.until_condition("category-sales", "Progressing", "False", "Settled");
+    let gone = ["ingress/category-sales-serve", "service/category-sales-ingest-collector"];
+    assert!(gone.iter().all(|what| cluster.get(what).is_none()));
+    cluster.kubectl(&["delete", "csp", "category-sales", "--wait=false"]).unwrap();
+    cluster.until("the pipeline to be gone", || {
+        cluster.finish_pods();
+        cluster.finish_jobs();
+        cluster.get("csp/category-sales").is_none().then_some(())
+    });
+    cluster.apply(&small("again")).unwrap();
+    cluster.until_condition("again", "Ready", "True", "Ready");
+
+    nothing_is_too_much_or_too_little(&cluster, &[]);
+    let left = cluster.list("deployments");
+    assert!(left.iter().all(|one| name(one).starts_with("again-") || one["spec"]["replicas"] == 0));
+}
+
+fn nothing_is_too_much_or_too_little(cluster: &Cluster, kinds: &[&str]) {
+    let audit = cluster.server.audit().unwrap();
+    let refused: Vec<&Value> = audit.iter().filter(|request| request["responseStatus"]["code"] == 403).collect();
+    assert!(refused.is_empty(), "the roles are not enough: {refused:#?}");
+    let (granted, used) = (granted(kinds), used(&audit));
+    let beside = BESIDE.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
+    // With more kinds, only what is special about them: the rest is the other test's.
+    let is_asked = |right: &&Right| kinds.is_empty() || MONITORING.iter().any(|(_, resource)| *resource == right.1);
+    let idle: Vec<&Right> =
+        granted.difference(&used).filter(|right| !beside.contains(right)).filter(is_asked).collect();
+    assert!(idle.is_empty(), "granted and never used: {idle:?}; used: {used:?}");
+    println!("{} rights, {} requests of the account, none refused", granted.len(), audit.len());
+}
+
+#[test]
+fn monitors_and_rules_come_once_the_cluster_knows_them() {
+    let kinds = MONITORING.map(|(kind, _)| kind);
+    let cluster = Cluster::start_with(&kinds);
+    let _operator = cluster.operator("first");
+    let objectives = json!({"latencyP95": "10s", "accuracy": 0.998});
+    cluster.apply(&changed(&small("orders"), |all| all["spec"]["objectives"] = objectives)).unwrap();
+    cluster.until_condition("orders", "Ready", "True", "Ready");
+
+    cluster.apply_text(&monitoring_kinds(), &[]).unwrap();
+    let rule = cluster.until("the rule", || cluster.get("prometheusrule/orders"));
+    let monitor = cluster.until("the monitor", || cluster.get("podmonitor/orders"));
+    let label = "clickstream.dev/pipeline";
+    assert_eq!(monitor["spec"]["selector"]["matchLabels"][label], "orders");
+    assert_eq!(monitor["spec"]["podTargetLabels"], json!([label]));
+    let alerts = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
+    let alerts: Vec<&str> = alerts.iter().map(|alert| alert["alert"].as_str().unwrap()).collect();
+    assert_eq!(alerts, ["ClickstreamPipelineSilent", "ClickstreamLatencyObjective", "ClickstreamAccuracyObjective"]);
+    promtool_accepts(&rule["spec"]);
+
+    // Nothing is promised while it is suspended.
+    cluster.patch("csp/orders", &json!({"spec": {"suspend": true}}), &[]);
+    cluster.until_condition("orders", "Ready", "False", "Suspended");
+    cluster.until("no rule", || cluster.get("prometheusrule/orders").is_none().then_some(()));
+    nothing_is_too_much_or_too_little(&cluster, &kinds);
+}
+
+fn promtool_accepts(rules: &Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules.yaml");
+    fs::write(&file, rules.to_string()).unwrap();
+    let output = Command::new(tool("promtool").unwrap()).args(["check", "rules"]).arg(&file).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}
