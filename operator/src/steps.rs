@@ -72,6 +72,10 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
     let Reading::Known(live) = observed else {
         return Steps { now: Vec::new(), waits_for: Some("the cluster's answer".into()) };
     };
+    let leftovers = leftovers(owner, live);
+    if !leftovers.is_empty() {
+        return Steps { now: leftovers, waits_for: Some("what deleted the data of its predecessor to be gone".into()) };
+    }
     let all = wanted(owner, accepted, live);
     let (before, after): (Vec<_>, Vec<_>) = all.iter().partition(|object| object.kind == Kind::ConfigMap);
     let mut steps = Steps::default();
@@ -127,6 +131,13 @@ pub fn preview(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) 
         told.push(format!("and {more} more"));
     }
     told
+}
+
+/// Jobs of a pipeline of this name that somebody let go before they were done: they would delete what is made now.
+fn leftovers(owner: &Owner, live: &Objects) -> Vec<Step> {
+    let prefix = desired::deletion::job_prefix(&owner.name);
+    let jobs = live.keys().filter(|(kind, name)| *kind == Kind::Job && name.starts_with(&prefix));
+    jobs.map(|(kind, name)| Step::Delete { kind: *kind, name: name.clone() }).collect()
 }
 
 /// What should be there. Pods of a spec that runs already keep the image that they were made with: another operator, which

@@ -11,6 +11,12 @@ use super::{
 };
 use crate::{accepted::Accepted, choice::plan_hash, observed::Kind};
 
+/// How names of these Jobs begin.
+#[must_use]
+pub fn job_prefix(pipeline: &str) -> String {
+    format!("{pipeline}-delete-")
+}
+
 /// The ConfigMap and the Job. Topics in `keep` stay. Both have names of their own for every wording of the wish.
 #[must_use]
 pub fn objects(owner: &Owner, accepted: &Accepted, keep: &[String]) -> [Object; 2] {
@@ -32,7 +38,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted, keep: &[String]) -> [Object; 
     template["spec"]["restartPolicy"] = Value::from("OnFailure");
     // Less than a deletion may take: what it left can still be told.
     let rest = json!({ "spec": { "backoffLimit": 5, "activeDeadlineSeconds": 300, "template": template } });
-    let name = format!("{}-delete-{}", owner.name, accepted.hash);
+    let name = job_prefix(&owner.name) + &accepted.hash;
     let mut both = [config_map(owner, &accepted), object(owner, Kind::Job, name, "delete", rest)];
     for object in &mut both {
         object.body["metadata"].as_object_mut().expect("objects have metadata").remove("ownerReferences");

@@ -95,6 +95,17 @@ fn another_operator_with_another_image_restarts_nothing_until_the_spec_changes()
 }
 
 #[test]
+fn nothing_is_made_while_a_predecessors_data_is_being_deleted() {
+    let mut live = Objects::new();
+    let [_, job] = desired::deletion::objects(&owner(), &accepted("medallion"), &[]);
+    live.insert((Kind::Job, job.name.clone()), job.body);
+    let steps = decide(&owner(), &accepted("medallion"), &Reading::Known(live.clone()));
+    assert_eq!(steps.now, [Step::Delete { kind: Kind::Job, name: job.name }]);
+    carry_out(&mut live, &steps);
+    settle(&mut live, &accepted("medallion"));
+}
+
+#[test]
 fn topics_come_before_pods() {
     let mut live = Objects::new();
     let first = decide(&owner(), &accepted("medallion"), &Reading::Known(live.clone()));
