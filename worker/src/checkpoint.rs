@@ -237,7 +237,7 @@ pub(crate) fn key(task: &str, position: u64, generation: u64, chunk: u32) -> Vec
 
 /// Task, position, generation and chunk of a key that [`key`] wrote.
 #[cfg(feature = "fleet")]
-pub(crate) fn key_parts(key: &[u8]) -> Option<(&str, u64, u64, u32)> {
+pub fn key_parts(key: &[u8]) -> Option<(&str, u64, u64, u32)> {
     let end = memchr::memchr(0, key)?;
     let task = std::str::from_utf8(&key[..end]).ok()?;
     let chunk = key.get(end + 17..)?.try_into().ok().map(u32::from_be_bytes)?;

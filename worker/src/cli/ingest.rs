@@ -64,11 +64,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let progress = Arc::new(Mutex::new(None));
     let counted = metrics(&args.name)?;
     let names = Names::new(&checked.manifest.name);
-    let watch = Watch::start(&cluster, names.progress())?;
+    let watch = Watch::start(&cluster, [names.progress()].into_iter().chain(ingester.topic.clone()).collect())?;
     let wire = Wire::default();
     let ready = readiness(&progress, watch.downstream(), Arc::clone(&wire.downstream));
     let health = HealthServer::start(args.role.health_listen, ready, counted.registry.clone())?;
     let log = log(&cluster, &names, ingester, &args.instance, &wire)?;
+    if let Some(topic) = ingester.topic.as_ref().filter(|topic| log.partitions(topic) == 0) {
+        return Err(Mistake(format!("topic {topic} is not there; `clickstream setup` makes it")).into());
+    }
     let ingesters = start(&checked, &args, ingester, &secrets, log)?;
     let mut told = false;
     let ended = loop {

@@ -59,7 +59,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = catalogue::settle(&catalogue, checked);
     catalogue::agree(&catalogue, &checked)?;
     let registry = Registry::new();
-    let watch = Watch::start(&cluster, names.progress())?;
+    let needed = [names.progress(), names.repaired(), names.dead_letters()];
+    let needed = needed.into_iter().chain(checked.plan.topics.iter().map(|topic| topic.name.clone()));
+    let watch = Watch::start(&cluster, needed.collect())?;
     let begin = |epoch: &Epoch| start(epoch, &args, &cluster, &checked, &secrets, &registry);
     let mut epochs = Epochs::start(&cluster, &names, checked.clone(), Box::new(begin))?;
     let (ready, brokers) = (epochs.ready(), watch.downstream());

@@ -17,6 +17,7 @@ use super::{
     admin::Admin,
     client::{Cluster, failed},
     compacted::read_all,
+    context::is_news,
     names::Names,
 };
 use crate::{
@@ -47,6 +48,12 @@ impl Stored {
     pub fn found(&self) -> Vec<Found> {
         let found = |id: &Id| Found { position: id.0, generation: id.1, complete: self.is_complete(id) };
         self.keys.keys().map(found).collect()
+    }
+
+    /// The position of the newest whole one.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
+        self.keys.keys().filter(|id| self.is_complete(id)).map(|(position, _)| *position).max()
     }
 
     fn is_complete(&self, id: &Id) -> bool {
@@ -144,7 +151,7 @@ impl CheckpointQueue {
 /// The thread that writes checkpoints and deletes what only older ones need.
 pub struct CheckpointWriter {
     queue: CheckpointQueue,
-    thread: JoinHandle<Result<(), LogError>>,
+    thread: JoinHandle<()>,
 }
 
 impl CheckpointWriter {
@@ -159,7 +166,8 @@ impl CheckpointWriter {
         let producer = checkpoints.cluster.create(&checkpoints.cluster.producer())?;
         let admin = Admin::new(&checkpoints.cluster)?;
         let (queue, messages) = bounded(limits::CHECKPOINT_QUEUE);
-        let mut writer = Writer { checkpoints, shuffle, producer, admin, known: BTreeMap::new() };
+        let known = BTreeMap::new();
+        let mut writer = Writer { checkpoints, shuffle, producer, admin, known, torn: BTreeMap::new() };
         let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(move || writer.run(&messages));
         let thread = thread.expect("a process that just started can have one more thread");
         Ok(Self { queue: CheckpointQueue(queue), thread })
@@ -171,19 +179,19 @@ impl CheckpointWriter {
         self.queue.clone()
     }
 
-    /// Whether the writer gave up.
+    /// Whether the writer has ended, which only a bug can bring about.
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.thread.is_finished()
     }
 
-    /// Waits until everything is written.
+    /// Waits until everything is written, or was tried.
     ///
     /// # Errors
-    /// What made the writer fail.
+    /// If the writer has a bug.
     pub fn finish(self) -> Result<(), LogError> {
         drop(self.queue);
-        self.thread.join().unwrap_or(Err(LogError::Closed))
+        self.thread.join().map_err(|_| LogError::Closed)
     }
 }
 
@@ -192,23 +200,45 @@ struct Writer {
     shuffle: String,
     producer: BaseProducer,
     admin: Admin,
+    /// Checkpoints by task, with their chunks.
     known: BTreeMap<String, BTreeMap<Id, u32>>,
+    /// What is left of others, and is to go.
+    torn: BTreeMap<String, BTreeMap<Id, u32>>,
 }
 
 impl Writer {
-    fn run(&mut self, messages: &Receiver<Message>) -> Result<(), LogError> {
+    /// A checkpoint that cannot be written is left out: those before it are still there, and the next one will come.
+    fn run(&mut self, messages: &Receiver<Message>) {
         for message in messages {
-            match message {
+            let done = match message {
                 Message::Known(task, whole, torn) => {
-                    self.delete(&task, torn)?;
-                    self.known.insert(task, whole);
+                    let left = self.torn.entry(task.clone()).or_default();
+                    left.extend(torn);
+                    left.retain(|id, _| !whole.contains_key(id));
+                    self.known.insert(task.clone(), whole);
+                    self.clear(&task)
                 }
-                Message::Write(snapshot) => {
-                    self.write(&snapshot)?;
-                    self.prune(&snapshot.task)?;
-                }
+                Message::Write(snapshot) => self.take(&snapshot),
+            };
+            if let Err(error) = done
+                && is_news(&error.to_string())
+            {
+                tracing::warn!(%error, "a checkpoint is left out");
             }
         }
+    }
+
+    fn take(&mut self, snapshot: &Snapshot) -> Result<(), LogError> {
+        self.write(snapshot)?;
+        self.clear(&snapshot.task)?;
+        self.prune(&snapshot.task)
+    }
+
+    /// Deletes what is torn.
+    fn clear(&mut self, task: &str) -> Result<(), LogError> {
+        let Some(torn) = self.torn.get(task).filter(|torn| !torn.is_empty()) else { return Ok(()) };
+        self.delete(task, torn)?;
+        self.torn.remove(task);
         Ok(())
     }
 
@@ -218,14 +248,17 @@ impl Writer {
             false => snapshot.bytes.chunks(limits::CHECKPOINT_CHUNK_BYTES).collect(),
         };
         let (generation, fingerprint) = (self.checkpoints.generation, self.checkpoints.fingerprint);
+        let (task, id, count) = (&snapshot.task, (snapshot.position, generation), chunks.len() as u32);
+        // Until all of it is there.
+        self.torn.entry(task.clone()).or_default().insert(id, count);
         for (at, chunk) in chunks.iter().enumerate() {
-            let key = key(&snapshot.task, snapshot.position, generation, at as u32);
-            let value = frame(fingerprint, at as u32, chunks.len() as u32, chunk);
-            self.send(&snapshot.task, &key, Some(&value))?;
+            let key = key(task, snapshot.position, generation, at as u32);
+            let value = frame(fingerprint, at as u32, count, chunk);
+            self.send(task, &key, Some(&value))?;
         }
         self.flush()?;
-        let known = self.known.entry(snapshot.task.clone()).or_default();
-        known.insert((snapshot.position, generation), chunks.len() as u32);
+        self.torn.entry(task.clone()).or_default().remove(&id);
+        self.known.entry(task.clone()).or_default().insert(id, count);
         Ok(())
     }
 
@@ -236,7 +269,8 @@ impl Writer {
         let Some(oldest) = positions.iter().rev().nth(limits::CHECKPOINTS_KEPT - 1).copied() else { return Ok(()) };
         let kept = known.split_off(&(oldest, 0));
         let old = std::mem::replace(known, kept);
-        self.delete(task, old)?;
+        self.torn.entry(task.to_owned()).or_default().extend(old);
+        self.clear(task)?;
         if let Some(partition) = task.strip_prefix("merge:").and_then(|number| number.parse().ok())
             && let Err(error) = self.admin.delete_below(&self.shuffle, partition, oldest)
         {
@@ -245,10 +279,10 @@ impl Writer {
         Ok(())
     }
 
-    fn delete(&self, task: &str, checkpoints: BTreeMap<Id, u32>) -> Result<(), LogError> {
+    fn delete(&self, task: &str, checkpoints: &BTreeMap<Id, u32>) -> Result<(), LogError> {
         for ((position, generation), chunks) in checkpoints {
-            for chunk in 0..chunks {
-                self.send(task, &key(task, position, generation, chunk), None)?;
+            for chunk in 0..*chunks {
+                self.send(task, &key(task, *position, *generation, chunk), None)?;
             }
         }
         self.flush()

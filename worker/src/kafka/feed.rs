@@ -9,7 +9,10 @@ use rdkafka::{
     message::{BorrowedHeaders, Headers as _, Message},
 };
 
-use super::client::{Cluster, REQUEST_TIME_MAX, failed};
+use super::{
+    client::{Cluster, REQUEST_TIME_MAX, failed},
+    context::is_news,
+};
 use crate::ports::LogError;
 
 /// Records of a batch. Rows are some hundred bytes: a batch stays near a megabyte.
@@ -150,7 +153,9 @@ impl Feed {
                 | RDKafkaErrorCode::Authentication,
             ) => Err(failed("read", &self.place, error)),
             _ => {
-                tracing::warn!(%error, topic = self.topic, "waiting for Kafka");
+                if is_news(&format!("{}: {error}", self.topic)) {
+                    tracing::warn!(%error, topic = self.topic, "waiting for Kafka");
+                }
                 Ok(())
             }
         }

@@ -1,10 +1,12 @@
 //! The raw topics as an ingester writes them: records and progress in one transaction.
 //!
 //! A transaction whose outcome is certain to be nothing is sent again, for as long as it takes, unless the pipeline stops:
-//! that is the back-pressure when no broker answers. An ingester that was fenced by its successor leaves.
+//! that is the back-pressure when no broker answers. Where the outcome is not certain, or the brokers have given the
+//! producer up, as after a long outage, the progress in the topic tells: it is what we committed last, or what we were
+//! about to commit, or a successor's. Then we leave.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -15,6 +17,7 @@ use std::{
 
 use rdkafka::{
     Offset, TopicPartitionList,
+    config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::Message,
@@ -23,6 +26,7 @@ use rdkafka::{
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    context::{Logged, is_news},
     names::Names,
     produce::{enqueue, is_fenced},
 };
@@ -46,9 +50,20 @@ pub struct Wire {
     pub downstream: Arc<Downstream>,
 }
 
+/// How long a successor has to show itself by a commit, before the id is asked for again: brokers refuse a producer whose
+/// transaction they ended in an outage just as one that has a successor.
+const SUCCESSOR_TIME: Duration = Duration::from_secs(6);
+
+/// How often that is looked for.
+const SUCCESSOR_EVERY: Duration = Duration::from_secs(1);
+
 /// What an ingester writes to in a fleet.
 pub struct KafkaInlet {
-    producer: BaseProducer,
+    producer: BaseProducer<Logged>,
+    cluster: Cluster,
+    id: String,
+    /// A share: who should write it is the group's to say.
+    is_share: bool,
     progress_topic: String,
     progress: BTreeMap<String, Vec<u8>>,
     partitions: BTreeMap<String, u32>,
@@ -65,8 +80,10 @@ enum Remedy {
     Abort,
     /// Another writes in our place.
     Leave,
-    /// Nothing will help.
+    /// The producer is of no use any more.
     Fail,
+    /// A topic is gone.
+    Stop,
 }
 
 impl KafkaInlet {
@@ -75,31 +92,55 @@ impl KafkaInlet {
     /// # Errors
     /// [`LogError::Closed`] when told to stop before a broker answered; else what librdkafka refuses.
     pub fn connect(cluster: &Cluster, names: &Names, id: &str, wire: Wire) -> Result<Self, LogError> {
-        let mut config = cluster.transactional(id);
-        // Larger batches than those of tasks: a commit carries some megabytes.
-        config.set("batch.size", "1000000").set("queue.buffering.max.kbytes", "65536");
-        config.set("queue.buffering.max.messages", "500000");
-        let producer: BaseProducer = cluster.create(&config)?;
         let mut inlet = Self {
-            producer,
+            producer: producer(cluster, id)?,
+            cluster: cluster.clone(),
+            id: id.to_owned(),
+            is_share: false,
             progress_topic: names.progress(),
             progress: BTreeMap::new(),
             partitions: BTreeMap::new(),
             place: cluster.bootstrap.clone(),
             wire,
         };
-        inlet.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))?;
-        inlet.progress = inlet.read_progress(cluster)?;
-        inlet.partitions = count_partitions(&inlet.producer, &inlet.place)?;
+        inlet.open()?;
         Ok(inlet)
     }
 
+    /// As [`KafkaInlet::connect`], for a share: one that loses its id does not ask for it again by itself.
+    ///
+    /// # Errors
+    /// As [`KafkaInlet::connect`].
+    pub fn connect_share(cluster: &Cluster, names: &Names, id: &str, wire: Wire) -> Result<Self, LogError> {
+        Ok(Self { is_share: true, ..Self::connect(cluster, names, id, wire)? })
+    }
+
+    /// Takes the id over, and reads what was committed under it.
+    fn open(&mut self) -> Result<(), LogError> {
+        self.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))?;
+        self.progress = self.patiently(Self::read_progress)?;
+        self.partitions = self.patiently(|inlet| count_partitions(&inlet.producer, &inlet.place))?;
+        Ok(())
+    }
+
+    /// Asks until brokers answer, unless the pipeline stops.
+    fn patiently<T>(&self, ask: impl Fn(&Self) -> Result<T, LogError>) -> Result<T, LogError> {
+        let mut pause = RETRY.start;
+        loop {
+            match ask(self) {
+                Err(error @ LogError::Io { .. }) => self.rest(&error, &mut pause)?,
+                answered => return answered,
+            }
+        }
+    }
+
     /// The newest progress of every ingester: the topic is compacted and small.
-    fn read_progress(&self, cluster: &Cluster) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
+    fn read_progress(&self) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
         let read = |error| failed("read progress from", &self.place, error);
-        let mut config = cluster.consumer("clickstream-progress");
+        let mut config = self.cluster.consumer("clickstream-progress");
         config.set("enable.partition.eof", "true");
-        let consumer: BaseConsumer = cluster.create(&config)?;
+        let wrong = |error| failed("connect to", &self.place, error);
+        let consumer: BaseConsumer<Logged> = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
         consumer.assign(&all).map_err(read)?;
@@ -117,7 +158,7 @@ impl KafkaInlet {
                     return Err(LogError::UnknownTopic(self.progress_topic.clone()));
                 }
                 // Brokers come and go; the deadline decides.
-                Some(Err(error)) => tracing::warn!(%error, "reading progress"),
+                Some(Err(error)) => tracing::debug!(%error, "reading progress"),
                 None => {}
             }
             if self.wire.stop.load(Ordering::Acquire) {
@@ -140,19 +181,21 @@ impl KafkaInlet {
             let Err(error) = call(self) else { return Ok(()) };
             match remedy(&error) {
                 Remedy::Leave => return Err(LogError::Fenced),
-                Remedy::Fail | Remedy::Abort => return Err(failed(action, &self.place, error)),
+                Remedy::Fail | Remedy::Abort | Remedy::Stop => return Err(failed(action, &self.place, error)),
                 Remedy::Again => self.rest(&error, &mut pause)?,
             }
         }
     }
 
     /// Pauses after an error, longer each time.
-    fn rest(&self, error: &KafkaError, pause: &mut Duration) -> Result<(), LogError> {
+    fn rest(&self, error: &impl std::fmt::Display, pause: &mut Duration) -> Result<(), LogError> {
         if self.wire.stop.load(Ordering::Acquire) {
             return Err(LogError::Closed);
         }
         self.wire.downstream.failed(format!("Kafka at {} does not take what is written: {error}", self.place));
-        tracing::warn!(%error, place = self.place, "Kafka does not take what is written; trying again");
+        if is_news(&format!("write: {error}")) {
+            tracing::warn!(%error, place = self.place, "Kafka does not take what is written; trying again");
+        }
         thread::park_timeout(*pause);
         *pause = (*pause * 2).min(RETRY.end);
         Ok(())
@@ -171,7 +214,9 @@ impl KafkaInlet {
             match self.producer.commit_transaction(CALL_TIME_MAX) {
                 // Whether it happened is not known yet; the same call finds out.
                 Err(error) if remedy(&error) == Remedy::Again && !self.wire.stop.load(Ordering::Acquire) => {
-                    tracing::warn!(%error, "a commit takes long");
+                    if is_news(&format!("commit: {error}")) {
+                        tracing::warn!(%error, "a commit takes long");
+                    }
                 }
                 ended => return ended,
             }
@@ -179,11 +224,20 @@ impl KafkaInlet {
     }
 }
 
+fn producer(cluster: &Cluster, id: &str) -> Result<BaseProducer<Logged>, LogError> {
+    let mut config = cluster.transactional(id);
+    // Larger batches than those of tasks: a commit carries some megabytes.
+    config.set("batch.size", "1000000").set("queue.buffering.max.kbytes", "65536");
+    config.set("queue.buffering.max.messages", "500000");
+    let made = BaseProducer::from_config_and_context(&config, Logged);
+    made.map_err(|error| failed("connect to", &cluster.bootstrap, error))
+}
+
 /// Topics that there are, with their partitions.
 ///
 /// # Errors
 /// Where no broker answers.
-pub fn count_partitions(producer: &BaseProducer, place: &str) -> Result<BTreeMap<String, u32>, LogError> {
+pub fn count_partitions(producer: &BaseProducer<Logged>, place: &str) -> Result<BTreeMap<String, u32>, LogError> {
     let metadata = producer.client().fetch_metadata(None, REQUEST_TIME_MAX);
     let metadata = metadata.map_err(|error| failed("describe topics of", place, error))?;
     let count = |topic: &rdkafka::metadata::MetadataTopic| (topic.name().to_owned(), topic.partitions().len() as u32);
@@ -198,9 +252,68 @@ fn remedy(error: &KafkaError) -> Remedy {
         KafkaError::Transaction(error) if error.is_fatal() => Remedy::Fail,
         KafkaError::Transaction(_) => Remedy::Fail,
         KafkaError::MessageProduction(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownPartition) => {
-            Remedy::Fail
+            Remedy::Stop
         }
         _ => Remedy::Abort,
+    }
+}
+
+/// What the progress in the topic says of a transaction that nobody vouches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// It was committed.
+    Committed,
+    /// It was not: send it again.
+    Nothing,
+    /// Somebody else has written in our place.
+    Succeeded,
+}
+
+impl KafkaInlet {
+    /// Ends what is open; whether that is certain.
+    fn abort(&self) -> Result<bool, LogError> {
+        // An abort waits for what is in flight, and serves no events of it itself.
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let aborted = self.insist("write to", |inlet| {
+            // What it could not account for, the abort tells.
+            drop(inlet.producer.flush(CALL_TIME_MAX));
+            inlet.producer.abort_transaction(CALL_TIME_MAX)
+        });
+        match aborted {
+            Ok(()) => Ok(true),
+            Err(LogError::Closed) => Err(LogError::Closed),
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Finds out what became of a transaction with `progress`, and takes the id again if nobody else has.
+    fn ask_the_log(&mut self, ingester: &str, progress: &[u8], was_fenced: bool) -> Result<Outcome, LogError> {
+        let begun = Instant::now();
+        while was_fenced && begun.elapsed() < SUCCESSOR_TIME {
+            let there = self.patiently(Self::read_progress)?;
+            if self.judge(&there, ingester, progress) == Outcome::Succeeded {
+                return Ok(Outcome::Succeeded);
+            }
+            if self.wire.stop.load(Ordering::Acquire) {
+                return Err(LogError::Closed);
+            }
+            thread::park_timeout(SUCCESSOR_EVERY);
+        }
+        let before = std::mem::take(&mut self.progress);
+        self.producer = producer(&self.cluster, &self.id)?;
+        self.open()?;
+        let there = std::mem::replace(&mut self.progress, before);
+        let outcome = self.judge(&there, ingester, progress);
+        tracing::warn!(ingester, ?outcome, "wrote under a producer that the brokers gave up; going on with another");
+        Ok(outcome)
+    }
+
+    fn judge(&self, there: &BTreeMap<String, Vec<u8>>, ingester: &str, progress: &[u8]) -> Outcome {
+        match there.get(ingester) {
+            Some(found) if found == progress => Outcome::Committed,
+            found if found == self.progress.get(ingester) => Outcome::Nothing,
+            _ => Outcome::Succeeded,
+        }
     }
 }
 
@@ -208,19 +321,23 @@ impl IngestLog for KafkaInlet {
     fn commit(&mut self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
         let mut pause = RETRY.start;
         while let Err(error) = self.send(ingester, records, progress) {
-            match remedy(&error) {
-                Remedy::Leave => return Err(LogError::Fenced),
-                Remedy::Fail => return Err(failed("write to", &self.place, error)),
-                Remedy::Abort | Remedy::Again => {
-                    // An abort waits for what is in flight, and serves no events of it itself.
-                    self.producer.purge(PurgeConfig::default().queue().inflight());
-                    self.insist("write to", |inlet| {
-                        // What it could not account for, the abort tells.
-                        drop(inlet.producer.flush(CALL_TIME_MAX));
-                        inlet.producer.abort_transaction(CALL_TIME_MAX)
-                    })?;
-                    self.rest(&error, &mut pause)?;
-                }
+            let remedy = remedy(&error);
+            if remedy == Remedy::Stop {
+                let topics: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
+                return Err(LogError::UnknownTopic(topics.into_iter().collect::<Vec<_>>().join(", ")));
+            }
+            if matches!(remedy, Remedy::Abort | Remedy::Again) && self.abort()? {
+                self.rest(&error, &mut pause)?;
+                continue;
+            }
+            if self.is_share {
+                return Err(LogError::Fenced);
+            }
+            self.rest(&error, &mut pause)?;
+            match self.ask_the_log(ingester, progress, remedy == Remedy::Leave)? {
+                Outcome::Committed => break,
+                Outcome::Nothing => {}
+                Outcome::Succeeded => return Err(LogError::Fenced),
             }
         }
         self.wire.downstream.succeeded();

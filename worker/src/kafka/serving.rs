@@ -20,6 +20,7 @@ use prometheus::{IntGauge, Registry};
 use super::{
     catalogue::{self, CatalogueFeed, agree, settle},
     client::Cluster,
+    context::is_news,
     facts::Facts,
     feeding::Feeding,
     letters::KafkaLetters,
@@ -206,7 +207,9 @@ fn gather_facts(cluster: &Cluster, names: &Names, lag: &IntGauge, board: &Board)
             Err(error) => {
                 // Whoever scales by these figures must not take the last ones for a lull.
                 board.status.lock().unwrap_or_else(PoisonError::into_inner).state = State::Starting;
-                tracing::warn!(%error, "the brokers do not say how far processing is");
+                if is_news(&format!("facts: {error}")) {
+                    tracing::warn!(%error, "the brokers do not say how far processing is");
+                }
             }
         }
         let until = Instant::now() + FACTS_EVERY;

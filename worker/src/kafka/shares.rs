@@ -14,6 +14,7 @@ use std::{
 use rdkafka::{
     config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
+    producer::BaseProducer,
 };
 
 use super::{
@@ -58,12 +59,13 @@ impl KafkaShares {
         let wrong = |error| failed("join the group at", &cluster.bootstrap, error);
         let group = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
         group.subscribe(&[&names.shares()]).map_err(wrong)?;
+        let client = BaseProducer::from_config_and_context(&cluster.producer(), Logged).map_err(wrong)?;
         Ok(Self {
             cluster: cluster.clone(),
             names: names.clone(),
             ingester: ingester.to_owned(),
             wire,
-            partitions: super::inlet::count_partitions(&cluster.create(&cluster.producer())?, &cluster.bootstrap)?,
+            partitions: super::inlet::count_partitions(&client, &cluster.bootstrap)?,
             feed: Feed::open(cluster, &names.progress(), 0, 0)?,
             group,
             open: BTreeMap::new(),
@@ -88,7 +90,7 @@ impl KafkaShares {
     fn open_all(&mut self, shares: Vec<u32>) -> Result<(), LogError> {
         let connect = |share: u32| {
             let id = self.names.ingest_transaction(&share_name(&self.ingester, share));
-            KafkaInlet::connect(&self.cluster, &self.names, &id, self.wire.clone())
+            KafkaInlet::connect_share(&self.cluster, &self.names, &id, self.wire.clone())
         };
         let opened: Vec<(u32, Result<KafkaInlet, LogError>)> = thread::scope(|scope| {
             let threads: Vec<_> =
@@ -99,8 +101,10 @@ impl KafkaShares {
         for (share, inlet) in opened {
             match inlet {
                 Ok(inlet) => drop(self.open.insert(share, inlet)),
-                // Somebody newer asked for it at the same moment.
-                Err(LogError::Fenced) => drop(self.fenced.insert(share, Instant::now() + AFTER_FENCED)),
+                // Somebody newer asked for it at the same moment, or the brokers are away.
+                Err(LogError::Fenced | LogError::Io { .. }) => {
+                    self.fenced.insert(share, Instant::now() + AFTER_FENCED);
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -151,7 +155,7 @@ impl IngestLog for KafkaShares {
         let inlet = self.open.get_mut(&share).ok_or(LogError::Fenced)?;
         let committed = inlet.commit(ingester, records, progress);
         if matches!(committed, Err(LogError::Fenced)) {
-            tracing::warn!(ingester, "another replica has this share now");
+            tracing::warn!(ingester, "this share is another's now, or the brokers gave its producer up");
             self.open.remove(&share);
             self.fenced.insert(share, Instant::now() + AFTER_FENCED);
         }

@@ -1,23 +1,26 @@
-//! Looks whether the brokers answer, for roles that write to Kafka: one that writes nothing at the moment would not notice.
+//! Looks whether the brokers answer and the topics are there, for roles that write to Kafka: one that writes nothing at the
+//! moment would not notice. What is wrong is told once, and once more when it is over.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use rdkafka::{
     config::FromClientConfigAndContext as _,
+    metadata::MetadataTopic,
     producer::{BaseProducer, Producer as _},
 };
 
 use super::{
     client::{Cluster, failed},
-    context::Logged,
+    context::{self, Logged},
 };
 use crate::health::downstream::Downstream;
 
@@ -35,21 +38,34 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Asks from now on, for a topic of the pipeline's.
+    /// Asks from now on, for these topics of the pipeline's.
     ///
     /// # Errors
     /// Where librdkafka refuses the configuration.
-    pub fn start(cluster: &Cluster, topic: String) -> anyhow::Result<Self> {
+    pub fn start(cluster: &Cluster, topics: BTreeSet<String>) -> anyhow::Result<Self> {
         let client = BaseProducer::from_config_and_context(&cluster.base(), Logged);
         let client: BaseProducer<Logged> = client.map_err(|error| failed("connect to", &cluster.bootstrap, error))?;
         let (downstream, stop) = (Arc::new(Downstream::default()), Arc::new(AtomicBool::new(false)));
         let (told, stopped) = (Arc::clone(&downstream), Arc::clone(&stop));
         let bootstrap = cluster.bootstrap.clone();
         let body = move || {
+            let mut wrong_since: Option<Instant> = None;
             while !stopped.load(Ordering::Acquire) {
-                match client.client().fetch_metadata(Some(&topic), ANSWER_TIME_MAX) {
-                    Ok(_) => told.succeeded(),
-                    Err(error) => told.failed(format!("Kafka at {bootstrap} does not answer: {error}")),
+                match look(&client, &topics) {
+                    Ok(()) => {
+                        told.succeeded();
+                        if let Some(since) = wrong_since.take() {
+                            tracing::warn!(seconds = since.elapsed().as_secs(), "Kafka is as it should be again");
+                            context::forget_news();
+                        }
+                    }
+                    Err(problem) => {
+                        told.failed(format!("Kafka at {bootstrap}: {problem}"));
+                        if wrong_since.is_none() && told.ready().is_err() {
+                            tracing::warn!(bootstrap, "waiting for Kafka: {problem}");
+                            wrong_since = Some(Instant::now());
+                        }
+                    }
                 }
                 client.poll(Duration::ZERO);
                 thread::park_timeout(ASK_EVERY);
@@ -70,5 +86,21 @@ impl Watch {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
         drop(self.thread.join());
+    }
+}
+
+/// What is wrong, if anything is.
+fn look(client: &BaseProducer<Logged>, topics: &BTreeSet<String>) -> Result<(), String> {
+    let told = client.client().fetch_metadata(None, ANSWER_TIME_MAX).map_err(|error| format!("no answer: {error}"))?;
+    let there: BTreeSet<&str> =
+        told.topics().iter().filter(|topic| !topic.partitions().is_empty()).map(MetadataTopic::name).collect();
+    let gone: Vec<&str> = topics.iter().map(String::as_str).filter(|topic| !there.contains(topic)).collect();
+    match &gone[..] {
+        [] => Ok(()),
+        gone => Err(format!(
+            "topic {} is not there any more: somebody deleted it. Nothing makes it again by itself, because what was \
+             read of it would be read as new; to start over, change the pipeline's name",
+            gone.join(", ")
+        )),
     }
 }

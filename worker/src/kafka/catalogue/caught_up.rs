@@ -17,6 +17,7 @@ use crate::{
     clock,
     kafka::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
+        context::is_news,
         names::Names,
         process::topics,
     },
@@ -143,7 +144,10 @@ pub fn watch(cluster: &Cluster, names: &Names, epochs: &[Epoch], stop: &AtomicBo
             match look.look() {
                 Ok(true) => done.push(*number),
                 Ok(false) => {}
-                Err(error) => tracing::warn!(%error, epoch = number, "nobody says whether it has caught up"),
+                Err(error) if is_news(&format!("caught up: {error}")) => {
+                    tracing::warn!(%error, epoch = number, "nobody says whether it has caught up");
+                }
+                Err(_) => {}
             }
         }
         for number in &done {

@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rdkafka::{
@@ -25,6 +25,9 @@ use crate::{
     },
     ports::LogError,
 };
+
+/// Pause before a question is asked again that nobody could answer.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -184,14 +187,20 @@ impl Member {
         Ok(places.iter().map(offset).collect())
     }
 
-    /// First offset and end of a partition, as readers of what is committed see them.
+    /// First offset and end of a partition, as readers of what is committed see them. While its leadership moves, brokers
+    /// say at once that they do not know it: they are asked again.
     ///
     /// # Errors
     /// Where the partition's leader does not answer within `limit`.
     pub fn offsets(&self, place: &Place, limit: Duration) -> Result<std::ops::Range<u64>, LogError> {
-        let told = self.consumer.fetch_watermarks(&place.topic, place.partition as i32, limit);
-        let (low, high) = told.map_err(|error| self.failed("ask for the ends of a partition of", error))?;
-        Ok(low.max(0) as u64..high.max(0) as u64)
+        let deadline = Instant::now() + limit;
+        loop {
+            match self.consumer.fetch_watermarks(&place.topic, place.partition as i32, limit) {
+                Ok((low, high)) => return Ok(low.max(0) as u64..high.max(0) as u64),
+                Err(_) if Instant::now() < deadline => std::thread::park_timeout(ASK_AGAIN),
+                Err(error) => return Err(self.failed("ask for the ends of a partition of", error)),
+            }
+        }
     }
 
     /// Whether a partition was read to its very end, markers of transactions too. `next` is the offset behind the last

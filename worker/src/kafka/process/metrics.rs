@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -94,6 +94,8 @@ pub struct ThreadState {
     joined: AtomicBool,
     tasks: AtomicUsize,
     replaying: AtomicUsize,
+    /// Why it began again last.
+    problem: Mutex<String>,
     /// By stage: since when the task that waits longest for a checkpoint waits; never if none does.
     waiting_since: [AtomicI64; 2],
 }
@@ -107,6 +109,7 @@ impl Default for ThreadState {
             joined: AtomicBool::default(),
             tasks: AtomicUsize::default(),
             replaying: AtomicUsize::default(),
+            problem: Mutex::default(),
             waiting_since: [AtomicI64::new(NEVER), AtomicI64::new(NEVER)],
         }
     }
@@ -148,6 +151,12 @@ impl ThreadState {
         self.replaying.store(replaying, Ordering::Release);
     }
 
+    /// Says why it begins again.
+    pub fn failed(&self, why: &str) {
+        why.clone_into(&mut self.problem.lock().unwrap_or_else(PoisonError::into_inner));
+        self.tell(false, 0, 0);
+    }
+
     /// How many tasks it has.
     #[must_use]
     pub fn tasks(&self) -> usize {
@@ -160,7 +169,9 @@ impl ThreadState {
     /// What it waits for.
     pub fn ready(&self) -> Result<(), String> {
         if !self.joined.load(Ordering::Acquire) {
-            return Err("a thread has not joined its group".into());
+            let problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+            let because = if problem.is_empty() { String::new() } else { format!(": {problem}") };
+            return Err(format!("a thread has not joined its group{because}"));
         }
         match self.replaying.load(Ordering::Acquire) {
             0 => Ok(()),

@@ -24,7 +24,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use engine::{
@@ -39,6 +39,7 @@ use super::{
     catalogue::Epoch,
     checkpoints::{CheckpointQueue, CheckpointWriter, Checkpoints},
     client::{Cluster, REQUEST_TIME_MAX},
+    context::is_news,
     names::Names,
 };
 use crate::ports::LogError;
@@ -47,10 +48,19 @@ use metrics::ThreadState;
 pub use sources::topics;
 use thread::Thread;
 
+/// First and longest pause of a thread before it tries to begin again.
+const RETRY: std::ops::Range<Duration> = Duration::from_millis(200)..Duration::from_secs(3);
+
+/// A thread that ran for longer than any call waits had begun its work: what failed it is another outage.
+const WORKED: Duration = Duration::from_secs(60);
+
+/// How often a thread that waits looks whether it should end.
+const STOP_EVERY: Duration = Duration::from_millis(50);
+
 /// Why processing cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessError {
-    /// Kafka failed for longer than anybody waits.
+    /// Kafka failed. Where it may come back, threads wait for it and begin again.
     #[error(transparent)]
     Log(#[from] LogError),
     /// A shuffle message is not what an engine of this version writes.
@@ -167,7 +177,7 @@ impl Processor {
         });
         let threads = (0..count).map(|number| {
             let (shared, queue) = (Arc::clone(&shared), writer.queue());
-            let body = move || run(&shared, queue, number);
+            let body = move || run(&shared, &queue, number);
             let thread = std::thread::Builder::new().name(format!("process-{number}")).spawn(body);
             thread.expect("a process that just started can have a few more threads")
         });
@@ -214,10 +224,49 @@ impl Shared {
     }
 }
 
-fn run(shared: &Arc<Shared>, queue: CheckpointQueue, number: usize) {
-    if let Err(error) = Thread::start(shared, queue, number).and_then(Thread::run) {
-        tracing::error!(%error, thread = number, "processing stopped");
-        shared.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+/// Runs a thread until it is told to stop. When Kafka fails it for longer than a call waits, it forgets everything and
+/// begins again with what is committed, for as long as it takes.
+fn run(shared: &Arc<Shared>, queue: &CheckpointQueue, number: usize) {
+    let mut pause = RETRY.start;
+    loop {
+        let began = Instant::now();
+        let error = match Thread::start(shared, queue.clone(), number).and_then(Thread::run) {
+            Ok(()) => return,
+            Err(ProcessError::Log(error @ LogError::Io { .. })) => error,
+            Err(error) => {
+                tracing::error!(%error, thread = number, "processing stopped");
+                shared.failure.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                return;
+            }
+        };
+        let told = told(&error);
+        shared.state[number].failed(&told);
+        if is_news(&told) {
+            tracing::warn!(
+                thread = number,
+                error = told,
+                "Kafka failed: waiting for it, then going on from what is committed"
+            );
+        }
+        if began.elapsed() > WORKED {
+            pause = RETRY.start;
+        }
+        let until = Instant::now() + pause;
+        pause = (pause * 2).min(RETRY.end);
+        while Instant::now() < until {
+            if shared.stop.load(Ordering::Acquire) {
+                return;
+            }
+            std::thread::park_timeout(STOP_EVERY);
+        }
+    }
+}
+
+/// An error with its cause.
+fn told(error: &LogError) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
     }
 }
 

@@ -10,7 +10,12 @@ use super::{
     recover::Recovered,
     sources::Role,
 };
-use crate::{checkpoint::Snapshot, kafka::batches::PartitionQueue, limits, metrics::Stage};
+use crate::{
+    checkpoint::Snapshot,
+    kafka::{batches::PartitionQueue, context::is_news},
+    limits,
+    metrics::Stage,
+};
 
 /// Milliseconds between two idle marks of a partition that stays idle: a live stream's clock moves by them.
 const MARK_IDLE_EVERY_MS: Millis = 1_000;
@@ -128,7 +133,9 @@ impl Task {
             self.has_news = true;
             self.apply()?;
         }
-        if let Some(trouble) = taken.trouble {
+        if let Some(trouble) = taken.trouble
+            && is_news(&format!("{}: {trouble}", self.name))
+        {
             tracing::warn!(task = self.name, %trouble, "reading goes on");
         }
         if taken.out_of_range {
@@ -233,6 +240,12 @@ impl Task {
     #[must_use]
     pub fn wants_checkpoint(&self, now: Millis, every_ms: Millis) -> bool {
         now - self.last_checkpoint_at >= every_ms
+    }
+
+    /// Whether there is something that no checkpoint has, and it is time: also where there is nothing else to commit.
+    #[must_use]
+    pub fn is_due(&self, now: Millis, every_ms: Millis) -> bool {
+        self.wants_checkpoint(now, every_ms) && self.waits_since().is_some()
     }
 
     /// Since when there is something that no checkpoint has.

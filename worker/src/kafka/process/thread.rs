@@ -1,6 +1,7 @@
 //! One processing thread: its member of the group, its tasks, its transactions. It shares nothing with others but counters.
 
 use std::{
+    ops::Range,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use super::{
     recover::recover,
     sources::{Role, topics},
     task::{Read, Task},
+    told,
     transaction::{Targets, Transactions},
 };
 use crate::{clock, kafka::checkpoints::CheckpointQueue, limits, metrics::Stage, ports::LogError};
@@ -132,8 +134,9 @@ impl Thread {
         let now = clock::now();
         let mut from = Vec::new();
         for (((place, role), name), committed) in places.into_iter().zip(&roles).zip(&names).zip(committed) {
-            let log_start = self.member.offsets(&place, super::client_time())?.start;
+            let Range { start: log_start, end } = self.member.offsets(&place, super::client_time())?;
             let stored = &stored[name];
+            refuse_another_log(&place, committed, stored.newest(), end)?;
             let recovered = recover(&shared, role, name, stored, committed, log_start)?;
             self.queue.know(name, stored);
             let (start, until) = (recovered.from, recovered.committed);
@@ -221,7 +224,7 @@ impl Thread {
     fn commit(&mut self, now: Millis, last: bool) -> Result<(), LogError> {
         self.last_commit_at = now;
         let every_ms = self.shared.checkpoint_every_ms;
-        let ready = |task: &&mut Task| !task.is_replaying() && (task.has_news || last);
+        let ready = |task: &&mut Task| !task.is_replaying() && (task.has_news || last || task.is_due(now, every_ms));
         let mut saying: Vec<&mut Task> = self.tasks.iter_mut().filter(ready).collect();
         if saying.is_empty() {
             return Ok(());
@@ -283,14 +286,22 @@ impl Thread {
     }
 }
 
-fn names(places: &[Place]) -> Vec<String> {
-    places.iter().map(|place| format!("{}/{}", place.topic, place.partition)).collect()
+/// A topic that was deleted and made again begins at 0, and the group's positions went with the old one. What it holds must
+/// not be taken for what comes next, and what was processed cannot be taken back. `known` is the newest checkpoint's position.
+fn refuse_another_log(place: &Place, committed: Option<u64>, known: Option<u64>, end: u64) -> Result<(), LogError> {
+    let what = match (committed, known) {
+        (Some(committed), _) if committed > end => format!("it ends at {end}, but was processed up to {committed}"),
+        (None, Some(known @ 1..)) => format!("it was processed up to {known} or further, and its position is gone"),
+        _ => return Ok(()),
+    };
+    let Place { topic, partition } = place;
+    let told = format!(
+        "{what}: the topic was deleted and made again, or brokers lost what they had; nothing is read before it is as it \
+         was, or the pipeline has another name"
+    );
+    Err(LogError::Io { action: "read", place: format!("{topic}/{partition}"), source: told.into() })
 }
 
-/// An error with its cause.
-fn told(error: &LogError) -> String {
-    match std::error::Error::source(error) {
-        Some(cause) => format!("{error}: {cause}"),
-        None => error.to_string(),
-    }
+fn names(places: &[Place]) -> Vec<String> {
+    places.iter().map(|place| format!("{}/{}", place.topic, place.partition)).collect()
 }

@@ -40,6 +40,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    context::is_news,
     names::Names,
 };
 use crate::{
@@ -393,7 +394,9 @@ impl Member<'_> {
             let added = list.add_partition_offset(topic, *partition, Offset::Offset(*next as i64));
             added.expect("an offset behind a record is one");
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync) {
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
+            && is_news(&format!("commit: {error}"))
+        {
             tracing::warn!(%error, "offsets are not moved; some records come again");
         }
     }
@@ -427,7 +430,9 @@ fn endure(error: KafkaError) -> anyhow::Result<()> {
             | RDKafkaErrorCode::Authentication,
         ) => Err(error).context("Kafka refuses to be read"),
         _ => {
-            tracing::warn!(%error, "waiting for Kafka");
+            if is_news(&error.to_string()) {
+                tracing::warn!(%error, "waiting for Kafka");
+            }
             Ok(())
         }
     }
