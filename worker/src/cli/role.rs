@@ -9,7 +9,10 @@ use super::{
     manifest,
     run::{LogFormat, signals, start_logging},
 };
-use crate::{kafka::client::Cluster, secrets::Secrets};
+use crate::{
+    kafka::{client::Cluster, knock::knock},
+    secrets::Secrets,
+};
 
 /// Arguments of every role.
 #[derive(Debug, clap::Args)]
@@ -36,7 +39,7 @@ pub struct Role {
     pub checked: Checked,
     /// Where secrets come from.
     pub secrets: Secrets,
-    /// Where Kafka is; nothing is connected yet.
+    /// Where Kafka is: it let us in, or it does not answer.
     pub cluster: Cluster,
 }
 
@@ -44,13 +47,14 @@ impl RoleArgs {
     /// Starts the log, listens for signals, reads the manifest and the secrets of Kafka.
     ///
     /// # Errors
-    /// A [`super::Mistake`] where the manifest is wrong or a secret is missing.
+    /// A [`super::Mistake`] where the manifest is wrong, a secret is missing, or the brokers do not let us in.
     pub fn begin(&self) -> anyhow::Result<Role> {
         start_logging(self.log);
         let signals = signals()?;
         let checked = manifest::load(&self.manifest, &self.sets)?;
         let secrets = Secrets::from_environment();
         let cluster = Cluster::of(&checked.manifest.spec, &secrets)?;
+        knock(&cluster)?;
         Ok(Role { signals, checked, secrets, cluster })
     }
 

@@ -15,6 +15,7 @@ use crate::{
         admin::{Admin, Step, decide},
         catalogue::{self, Catalogue},
         client::Cluster,
+        knock::knock,
         names::Names,
         topics::{TopicWish, wishes},
     },
@@ -54,6 +55,7 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let checked = manifest::load(&args.manifest, &args.sets)?;
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
+    knock(&cluster)?;
     if args.delete {
         return delete::delete(&cluster, &checked, &args.keep, args.dry_run);
     }

@@ -15,6 +15,7 @@
 
 pub mod client;
 pub mod context;
+pub mod knock;
 pub mod names;
 pub mod topics;
 pub mod admin;

@@ -1,0 +1,87 @@
+//! Asks at the door: brokers that refuse a password or a certificate are told apart from brokers that are away. The first
+//! is for a person to put right, the second passes.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use rdkafka::{
+    client::ClientContext,
+    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
+    error::{KafkaError, RDKafkaErrorCode},
+    producer::{BaseProducer, NoCustomPartitioner, Producer as _, ProducerContext},
+};
+
+use super::client::Cluster;
+use crate::cli::Mistake;
+
+/// How long the door may stay shut before it is somebody else's turn to wait: a handshake and a challenge take some
+/// milliseconds, and brokers delay the answer to a wrong password.
+const KNOCK_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long each question waits.
+const ASK_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Hears why brokers refuse us.
+#[derive(Default)]
+struct Listener {
+    /// Written by callbacks, read after each question.
+    refusal: Mutex<Option<String>>,
+}
+
+impl Listener {
+    fn hear(&self, reason: &str) {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| reason.to_owned());
+    }
+
+    fn refusal(&self) -> Option<String> {
+        self.refusal.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl ClientContext for Listener {
+    /// What it says comes as an error too, or is no refusal.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        tracing::debug!(target: "librdkafka", facility, "{line}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        use RDKafkaErrorCode::{Authentication, SSL, SaslAuthenticationFailed};
+        let code = error.rdkafka_error_code();
+        // A broker that wants a certificate lets the handshake pass, and says so in an alert afterwards.
+        if matches!(code, Some(Authentication | SaslAuthenticationFailed | SSL)) || reason.contains("alert") {
+            self.hear(reason);
+        }
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Listener {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
+}
+
+/// Connects once.
+///
+/// # Errors
+/// A [`Mistake`] where librdkafka takes no such configuration, or brokers refuse us. Brokers that do not answer are not an
+/// error here: whoever needs them waits.
+pub fn knock(cluster: &Cluster) -> Result<(), Mistake> {
+    let place = &cluster.bootstrap;
+    let client = BaseProducer::from_config_and_context(&cluster.base(), Listener::default());
+    let client: BaseProducer<Listener> =
+        client.map_err(|error| Mistake(format!("spec.kafka: cannot connect to {place} like this: {error}")))?;
+    let deadline = Instant::now() + KNOCK_TIME_MAX;
+    while Instant::now() < deadline {
+        let answered = client.client().fetch_metadata(None, ASK_TIME_MAX).is_ok();
+        client.poll(Duration::ZERO);
+        if answered {
+            return Ok(());
+        }
+        if let Some(refusal) = client.context().refusal() {
+            return Err(Mistake(format!("Kafka at {place} does not let us in: {refusal}")));
+        }
+    }
+    Ok(())
+}
