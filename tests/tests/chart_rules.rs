@@ -45,6 +45,16 @@ const ROWS: &[Row] = &[
         &[LEADS, (ACCEPTED, "0+60x30"), (UNACCOUNTED, "-1x30")],
         &["ClickstreamUnaccountedEvents"],
     ),
+    (
+        "retention was faster",
+        &[LEADS, (r#"clickstream_stream_events{WEB, stream="events", outcome="expired"}"#, "0x20 300x10")],
+        &["ClickstreamRecordsExpired"],
+    ),
+    (
+        "retention was faster once, long ago",
+        &[LEADS, (r#"clickstream_stream_events{WEB, stream="events", outcome="expired"}"#, "300x30")],
+        &[],
+    ),
     ("a backlog", &[LEADS, ("clickstream_process_lag_events{WEB}", "150000x30")], &["ClickstreamLag"]),
     ("a backlog that shrinks in time", &[LEADS, ("clickstream_process_lag_events{WEB}", "150000-10000x15")], &[]),
     (
