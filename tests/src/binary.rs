@@ -8,6 +8,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -89,8 +90,15 @@ pub fn run(command: Command, patience: Duration) -> Result<Ended> {
 /// A program that runs; it is killed when this is dropped.
 pub struct Running {
     child: Child,
-    stdout: Option<JoinHandle<String>>,
-    stderr: Option<JoinHandle<String>>,
+    stdout: Option<Said>,
+    stderr: Option<Said>,
+}
+
+/// What a program has said, and the thread that listens.
+struct Said {
+    /// Written by the thread, read by tests.
+    text: Arc<Mutex<Vec<u8>>>,
+    thread: JoinHandle<()>,
 }
 
 impl Running {
@@ -114,6 +122,12 @@ impl Running {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// What it has complained about so far.
+    #[must_use]
+    pub fn complaints(&self) -> String {
+        self.stderr.as_ref().map(Said::so_far).unwrap_or_default()
     }
 
     /// Whether it has ended.
@@ -197,9 +211,7 @@ impl Running {
 
     fn end(&mut self) -> Result<Ended> {
         let status = self.child.wait()?;
-        let text = |reader: &mut Option<JoinHandle<String>>| {
-            reader.take().and_then(|reader| reader.join().ok()).unwrap_or_default()
-        };
+        let text = |said: &mut Option<Said>| said.take().map(Said::whole).unwrap_or_default();
         Ok(Ended { status, stdout: text(&mut self.stdout), stderr: text(&mut self.stderr) })
     }
 }
@@ -212,11 +224,27 @@ impl Drop for Running {
     }
 }
 
-fn collect(mut from: impl Read + Send + 'static) -> JoinHandle<String> {
-    std::thread::spawn(move || {
-        let mut text = Vec::new();
+impl Said {
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    fn whole(self) -> String {
+        let Self { text, thread } = self;
         // A broken pipe ends the text; what was read counts.
-        let _ = from.read_to_end(&mut text);
-        String::from_utf8_lossy(&text).into_owned()
-    })
+        let _ = thread.join();
+        String::from_utf8_lossy(&text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+}
+
+fn collect(mut from: impl Read + Send + 'static) -> Said {
+    let text = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&text);
+    let thread = std::thread::spawn(move || {
+        let mut piece = [0; 4096];
+        while let Ok(count @ 1..) = from.read(&mut piece) {
+            heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&piece[..count]);
+        }
+    });
+    Said { text, thread }
 }

@@ -13,7 +13,9 @@ use crate::binary::{Ended, Running, clickstream, free_address, run};
 /// How long anything may take before a test gives up.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Ask for the end, go on, stop where it is.
+/// End at once, as a power cut does.
+pub const SIGKILL: i32 = 9;
+/// Ask for the end.
 pub const SIGTERM: i32 = 15;
 /// Go on.
 pub const SIGCONT: i32 = 18;
@@ -54,8 +56,15 @@ impl Role {
     /// # Errors
     /// If it cannot be started.
     pub fn start(name: &str, manifest: &Path, more: &[&str]) -> Result<Self> {
+        Self::start_as(role(name, manifest, more)?)
+    }
+
+    /// Starts one by its command, which may know more.
+    ///
+    /// # Errors
+    /// As [`Role::start`].
+    pub fn start_as(mut command: Command) -> Result<Self> {
         let health = free_address()?;
-        let mut command = role(name, manifest, more)?;
         command.args(["--health-listen", &health]);
         Ok(Self { running: Running::start(command)?, health })
     }
