@@ -108,6 +108,9 @@ impl Checkpoints {
                     if let Some((at, of, bytes)) = unframe(self.fingerprint, value).filter(|(at, ..)| *at == chunk) {
                         stored.of.insert(id, of);
                         stored.chunks.entry(id).or_default().insert(at, bytes.to_vec());
+                    } else {
+                        // The last word on a key counts: what was readable before it will be compacted away.
+                        stored.chunks.entry(id).or_default().remove(&chunk);
                     }
                 }
                 None => {
