@@ -78,7 +78,9 @@ pub trait IngestLog: Send {
 /// of each is one under the name that [`share_name`] gives.
 ///
 /// Guarantees: of all replicas that believe a share theirs, one can commit for it, and it has seen the progress that every
-/// commit before said; the others get [`LogError::Fenced`] for their commits, and the share is no longer theirs.
+/// commit before said; the others get [`LogError::Fenced`] for their commits, and the share is no longer theirs. A commit
+/// may be under way when it returns: should it fail, [`Shares::ours`] tells that shares have changed, or the next commit
+/// of that share fails.
 pub trait Shares {
     /// The shares that are ours, where that has changed since the last call.
     ///

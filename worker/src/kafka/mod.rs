@@ -23,6 +23,7 @@ pub mod admin;
 pub mod watch;
 pub mod inlet;
 pub mod shares;
+mod courier;
 
 pub mod batches;
 pub mod compacted;

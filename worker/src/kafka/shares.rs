@@ -3,6 +3,9 @@
 //!
 //! The group decides who should write; the transactional ids decide who can. A replica that is given a share asks for its id
 //! first and reads its progress then: its predecessor, dead or asleep, commits nothing after that.
+//!
+//! Commits of different shares are under way at once, one of each: that a commit failed is heard with the share's next one,
+//! or when it is asked whose the shares are, and the share is then begun again from what is committed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +23,7 @@ use rdkafka::{
 use super::{
     client::{Cluster, SESSION_MS, failed},
     context::Logged,
+    courier::Courier,
     feed::{Feed, FeedRecord},
     inlet::{KafkaInlet, Wire},
     names::Names,
@@ -38,7 +42,7 @@ pub struct KafkaShares {
     wire: Wire,
     group: BaseConsumer<Logged>,
     /// Shares that are ours, each with its producer.
-    open: BTreeMap<u32, KafkaInlet>,
+    open: BTreeMap<u32, Courier>,
     /// Shares that another took from us, and when to ask for them again.
     fenced: BTreeMap<u32, Instant>,
     /// What all replicas commit.
@@ -90,9 +94,10 @@ impl KafkaShares {
     fn open_all(&mut self, shares: Vec<u32>) -> Result<(), LogError> {
         let connect = |share: u32| {
             let id = self.names.ingest_transaction(&share_name(&self.ingester, share));
-            KafkaInlet::connect_share(&self.cluster, &self.names, &id, self.wire.clone())
+            let inlet = KafkaInlet::connect_share(&self.cluster, &self.names, &id, self.wire.clone())?;
+            Courier::start(share_name(&self.ingester, share), inlet)
         };
-        let opened: Vec<(u32, Result<KafkaInlet, LogError>)> = thread::scope(|scope| {
+        let opened: Vec<(u32, Result<Courier, LogError>)> = thread::scope(|scope| {
             let threads: Vec<_> =
                 shares.into_iter().map(|share| (share, scope.spawn(move || connect(share)))).collect();
             let joined = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or(Err(LogError::Closed));
@@ -100,7 +105,7 @@ impl KafkaShares {
         });
         for (share, inlet) in opened {
             match inlet {
-                Ok(inlet) => drop(self.open.insert(share, inlet)),
+                Ok(courier) => drop(self.open.insert(share, courier)),
                 // Somebody newer asked for it at the same moment, or the brokers are away.
                 Err(LogError::Fenced | LogError::Io { .. }) => {
                     self.fenced.insert(share, Instant::now() + AFTER_FENCED);
@@ -109,6 +114,27 @@ impl KafkaShares {
             }
         }
         Ok(())
+    }
+
+    /// Hears how commits ended; whether a share was lost by that.
+    fn hear(&mut self, how: fn(&mut Courier) -> Result<(), LogError>) -> Result<bool, LogError> {
+        let mut lost = Vec::new();
+        for (share, courier) in &mut self.open {
+            match how(courier) {
+                Ok(()) => {}
+                Err(LogError::Fenced) => lost.push(*share),
+                Err(error) => return Err(error),
+            }
+        }
+        lost.iter().for_each(|share| self.lose(*share));
+        Ok(!lost.is_empty())
+    }
+
+    /// Another replica has this share now.
+    fn lose(&mut self, share: u32) {
+        tracing::warn!(ingester = self.ingester, share, "this share is another's now, or the brokers gave its producer up");
+        self.open.remove(&share);
+        self.fenced.insert(share, Instant::now() + AFTER_FENCED);
     }
 
     fn share_of(&self, name: &str) -> Option<u32> {
@@ -121,14 +147,17 @@ impl Shares for KafkaShares {
         if self.wire.stop.load(Ordering::Acquire) {
             return Err(LogError::Closed);
         }
+        let is_lost = self.hear(Courier::look)?;
         let (given, now) = (self.given()?, Instant::now());
         self.fenced.retain(|share, until| given.contains(share) && now < *until);
         let taken: Vec<u32> = self.open.keys().filter(|share| !given.contains(share)).copied().collect();
         let wanted = given.iter().filter(|share| !self.open.contains_key(share) && !self.fenced.contains_key(share));
         let wanted: Vec<u32> = wanted.copied().collect();
-        if taken.is_empty() && wanted.is_empty() {
+        if taken.is_empty() && wanted.is_empty() && !is_lost {
             return Ok(None);
         }
+        // From here on what is committed counts, and only that.
+        self.hear(Courier::settle)?;
         taken.iter().for_each(|share| drop(self.open.remove(share)));
         self.open_all(wanted)?;
         let ours: Vec<u32> = self.open.keys().copied().collect();
@@ -152,19 +181,17 @@ impl Shares for KafkaShares {
 impl IngestLog for KafkaShares {
     fn commit(&mut self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
         let share = self.share_of(ingester).ok_or(LogError::Fenced)?;
-        let inlet = self.open.get_mut(&share).ok_or(LogError::Fenced)?;
-        let committed = inlet.commit(ingester, records, progress);
-        if matches!(committed, Err(LogError::Fenced)) {
-            tracing::warn!(ingester, "this share is another's now, or the brokers gave its producer up");
-            self.open.remove(&share);
-            self.fenced.insert(share, Instant::now() + AFTER_FENCED);
+        let courier = self.open.get_mut(&share).ok_or(LogError::Fenced)?;
+        let sent = courier.send(records, progress);
+        if matches!(sent, Err(LogError::Fenced)) {
+            self.lose(share);
         }
-        committed
+        sent
     }
 
     fn progress(&self, ingester: &str) -> Result<Option<Vec<u8>>, LogError> {
-        let inlet = self.share_of(ingester).and_then(|share| self.open.get(&share));
-        inlet.map_or(Ok(None), |inlet| inlet.progress(ingester))
+        let courier = self.share_of(ingester).and_then(|share| self.open.get(&share));
+        Ok(courier.and_then(Courier::progress).cloned())
     }
 
     fn partitions(&self, topic: &str) -> u32 {

@@ -1,0 +1,134 @@
+//! A share's inlet on a thread of its own: a commit is handed over and waited for with the next one of the same share, so
+//! that those of other shares go on meanwhile.
+
+use std::thread::{self, JoinHandle};
+
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+
+use super::inlet::KafkaInlet;
+use crate::ports::{IngestLog as _, IngestRecord, LogError};
+
+/// Records and progress that are committed together, copied: whoever made them goes on.
+#[derive(Default)]
+struct Parcel {
+    bytes: Vec<u8>,
+    /// Topic as an index, partition, and where the payload ends.
+    records: Vec<(usize, u32, usize)>,
+    topics: Vec<String>,
+    progress: Vec<u8>,
+}
+
+impl Parcel {
+    fn fill(&mut self, records: &[IngestRecord<'_>], progress: &[u8]) {
+        self.bytes.clear();
+        self.records.clear();
+        for record in records {
+            let topic = self.topics.iter().position(|topic| topic == record.topic).unwrap_or_else(|| {
+                self.topics.push(record.topic.to_owned());
+                self.topics.len() - 1
+            });
+            self.bytes.extend_from_slice(record.payload);
+            self.records.push((topic, record.partition, self.bytes.len()));
+        }
+        self.progress.clear();
+        self.progress.extend_from_slice(progress);
+    }
+
+    fn records(&self) -> Vec<IngestRecord<'_>> {
+        let mut start = 0;
+        let record = |(topic, partition, end): &(usize, u32, usize)| {
+            let payload = &self.bytes[start..*end];
+            start = *end;
+            IngestRecord { topic: &self.topics[*topic], partition: *partition, payload }
+        };
+        self.records.iter().map(record).collect()
+    }
+}
+
+/// The way to a share's inlet.
+pub(super) struct Courier {
+    /// Committed last, as far as it was heard.
+    progress: Option<Vec<u8>>,
+    /// None while a commit is under way.
+    idle: Option<Parcel>,
+    parcels: Option<Sender<Parcel>>,
+    outcomes: Receiver<(Parcel, Result<(), LogError>)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Courier {
+    /// Starts the thread of the share `name`.
+    pub(super) fn start(name: String, mut inlet: KafkaInlet) -> Result<Self, LogError> {
+        let progress = inlet.progress(&name)?;
+        let (parcels, wanted) = bounded::<Parcel>(1);
+        let (told, outcomes) = bounded(1);
+        let work = move || {
+            for parcel in wanted {
+                let outcome = inlet.commit(&name, &parcel.records(), &parcel.progress);
+                let is_over = outcome.is_err();
+                if told.send((parcel, outcome)).is_err() || is_over {
+                    return;
+                }
+            }
+        };
+        let failed = |source: std::io::Error| LogError::Io {
+            action: "start a thread for",
+            place: "a share".into(),
+            source: Box::new(source),
+        };
+        let thread = thread::Builder::new().name("share".into()).spawn(work).map_err(failed)?;
+        let idle = Some(Parcel::default());
+        Ok(Self { progress, idle, parcels: Some(parcels), outcomes, thread: Some(thread) })
+    }
+
+    /// What was committed last; after [`Courier::settle`] nothing is under way.
+    pub(super) fn progress(&self) -> Option<&Vec<u8>> {
+        self.progress.as_ref()
+    }
+
+    /// Waits for the commit that is under way. An error means that it, and nothing after it, counts.
+    pub(super) fn settle(&mut self) -> Result<(), LogError> {
+        if self.idle.is_some() {
+            return Ok(());
+        }
+        let (parcel, outcome) = self.outcomes.recv().map_err(|_| LogError::Closed)?;
+        self.hear(parcel, outcome)
+    }
+
+    /// As [`Courier::settle`], where it has ended already.
+    pub(super) fn look(&mut self) -> Result<(), LogError> {
+        if self.idle.is_some() {
+            return Ok(());
+        }
+        match self.outcomes.try_recv() {
+            Ok((parcel, outcome)) => self.hear(parcel, outcome),
+            Err(TryRecvError::Empty) => Ok(()),
+            Err(TryRecvError::Disconnected) => Err(LogError::Closed),
+        }
+    }
+
+    fn hear(&mut self, parcel: Parcel, outcome: Result<(), LogError>) -> Result<(), LogError> {
+        outcome?;
+        self.progress = Some(parcel.progress.clone());
+        self.idle = Some(parcel);
+        Ok(())
+    }
+
+    /// Hands a commit over, once the one before has succeeded.
+    pub(super) fn send(&mut self, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
+        self.settle()?;
+        let mut parcel = self.idle.take().ok_or(LogError::Closed)?;
+        parcel.fill(records, progress);
+        self.parcels.as_ref().and_then(|parcels| parcels.send(parcel).ok()).ok_or(LogError::Closed)
+    }
+}
+
+impl Drop for Courier {
+    fn drop(&mut self) {
+        self.parcels = None;
+        // What is under way comes to its end: the transaction counts or does not.
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
