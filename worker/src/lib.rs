@@ -49,6 +49,8 @@ pub mod sink;
 pub mod ingest;
 
 #[cfg(feature = "fleet")]
+pub mod objects;
+#[cfg(feature = "fleet")]
 pub mod kafka;
 
 pub mod memory;

@@ -47,6 +47,13 @@ pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// Milliseconds between two commits of a task that has something to say.
 pub const COMMIT_EVERY_MS: i64 = 500;
 
+/// Bytes of one part of a large object; what is smaller is written at once. S3 wants at least 5 MiB, and 10,000 parts at
+/// most: 160 GiB.
+pub const OBJECT_PART_BYTES: usize = 16 << 20;
+
+/// How long a request to an object store is tried again before the sink gives up, and begins again after a restart.
+pub const OBJECT_RETRY_MAX: Duration = Duration::from_secs(120);
+
 /// Bytes of one chunk of a checkpoint: below the message limit of a Kafka broker.
 pub const CHECKPOINT_CHUNK_BYTES: usize = 900 << 10;
 

@@ -40,7 +40,7 @@ pub(super) enum Source {
 
 /// Where they go.
 pub(super) enum Target {
-    Files(ParquetFiles),
+    Files(Box<ParquetFiles>),
     Topic(Topic),
 }
 

@@ -132,6 +132,7 @@ fn lanes(shared: &Arc<Shared>, sink: &Sink, data_dir: &Path) -> anyhow::Result<V
         let parquet = sink.parquet.as_ref()?;
         let directory = directory(parquet, data_dir);
         Some(Rolling {
+            shelf: None,
             directory: if several { directory.join(name) } else { directory },
             partition_by: parquet.partition_by,
             every: parquet.roll_every.to_std(),
@@ -144,7 +145,7 @@ fn lanes(shared: &Arc<Shared>, sink: &Sink, data_dir: &Path) -> anyhow::Result<V
         let at = log.topic(&topics::silver(&stream.name))?.partition(0);
         let next = log.position(&consumer, at)?.unwrap_or(0);
         let target = match rolling(&stream.name) {
-            Some(rolling) => Target::Files(ParquetFiles::of_events(rolling, stream, next)?),
+            Some(rolling) => Target::Files(Box::new(ParquetFiles::of_events(rolling, stream, next)?)),
             None => target()?,
         };
         let wanted = Wanted::events(stream, sink.filter.as_deref()).map_err(anyhow::Error::msg)?;
@@ -157,7 +158,7 @@ fn lanes(shared: &Arc<Shared>, sink: &Sink, data_dir: &Path) -> anyhow::Result<V
             let at = topic.partition(partition);
             let next = log.position(&consumer, at)?.unwrap_or(0);
             let rolling = rolling(name).context("only files take raw records")?;
-            let target = Target::Files(ParquetFiles::of_raw(rolling, name, partition, next)?);
+            let target = Target::Files(Box::new(ParquetFiles::of_raw(rolling, name, partition, next)?));
             lanes.push(Lane {
                 consumer: consumer.clone(),
                 at,

@@ -8,12 +8,12 @@ use crds::spec::Sink;
 use super::{
     Record,
     console::ConsoleSink,
-    files::{Files, Offsets},
+    files::{Files, Offsets, Place},
     topic::{Producers, TopicSink},
 };
 use crate::{
-    cli::Mistake,
     kafka::{admin::Admin, catalogue::View, client::Cluster, names::Names},
+    objects::Objects,
     secrets::Secrets,
     sink::{
         database::{Connector, Database},
@@ -59,7 +59,7 @@ pub(super) struct Store {
 /// Decides by the kind of the sink.
 ///
 /// # Errors
-/// A [`Mistake`] where the manifest asks for what cannot be had.
+/// A [`Mistake`](crate::cli::Mistake) where the manifest asks for what cannot be had.
 pub(super) fn destination(
     view: &View,
     sink: &Sink,
@@ -77,11 +77,11 @@ pub(super) fn destination(
         return Ok(Destination::Console(ConsoleSink::new(view, sink, console, names)?));
     }
     if let Some(parquet) = &sink.parquet {
-        if parquet.path.contains("://") {
-            let told = format!("sink {}: {}: files go to a directory in this version", sink.name, parquet.path);
-            return Err(Mistake(told).into());
-        }
-        return Ok(Destination::Files(Files::new(view, sink, names, PathBuf::from(&parquet.path))?));
+        let place = match Objects::is_url(&parquet.path) {
+            true => Place::bucket(parquet, secrets)?,
+            false => Place::Directory(PathBuf::from(&parquet.path)),
+        };
+        return Ok(Destination::Files(Files::new(view, sink, names, place)?));
     }
     let reader = Reader::new(&view.plan, sink).map_err(anyhow::Error::msg)?;
     let connector = Connector::of(sink, &reader.targets, secrets)?.context("bug: a sink without a kind")?;

@@ -1,28 +1,67 @@
 //! Parquet files of a fleet's sink: a source for each partition that the group gave us.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use crds::spec::{Parquet, Sink};
 use engine::plan::StreamPlan;
+use tempfile::TempDir;
 
 use super::Record;
 use crate::{
     kafka::{catalogue::View, names::Names},
     log::record::read_silver,
+    objects::Objects,
+    secrets::Secrets,
     sink::{
         cells::{Wanted, members},
-        parquet::{ParquetFiles, Place, Rolling},
+        parquet::{self, ParquetFiles, Rolling, Shelf},
     },
 };
 
 /// Topics and partitions with the offset behind what is safe.
 pub(super) type Offsets = BTreeMap<(String, i32), u64>;
 
+/// Where files go.
+pub(super) enum Place {
+    /// They are made there and stay there.
+    Directory(PathBuf),
+    /// They are made in a temporary directory, and put into a bucket.
+    Bucket(TempDir, Objects),
+}
+
+impl Place {
+    /// The bucket that a path means.
+    ///
+    /// # Errors
+    /// A [`Mistake`](crate::cli::Mistake) where it means none, or the secret cannot be used.
+    pub(super) fn bucket(parquet: &Parquet, secrets: &Secrets) -> anyhow::Result<Self> {
+        let objects = Objects::open(&parquet.path, parquet.credentials_secret.as_deref(), secrets)?;
+        let made = tempfile::Builder::new().prefix("clickstream-objects").tempdir();
+        Ok(Self::Bucket(made.context("failed to make a temporary directory")?, objects))
+    }
+
+    /// Directory and shelf of a source, or of the only one.
+    fn of(&self, source: Option<&String>) -> (PathBuf, Option<Arc<dyn Shelf>>) {
+        let below = |directory: &Path| source.map_or(directory.to_owned(), |name| directory.join(name));
+        match self {
+            Self::Directory(directory) => (below(directory), None),
+            Self::Bucket(made, objects) => {
+                let objects = source.map_or(objects.clone(), |name| objects.below(name));
+                (below(made.path()), Some(Arc::new(objects)))
+            }
+        }
+    }
+}
+
 /// Open files by partition.
 pub(super) struct Files {
     parquet: Parquet,
-    directory: PathBuf,
+    place: Place,
     /// Whether sources have a directory each.
     several: bool,
     /// Streams by the topic of their accepted events.
@@ -31,7 +70,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) fn new(view: &View, sink: &Sink, names: &Names, directory: PathBuf) -> anyhow::Result<Self> {
+    pub(super) fn new(view: &View, sink: &Sink, names: &Names, place: Place) -> anyhow::Result<Self> {
         let parquet = sink.parquet.clone().context("no Parquet sink")?;
         let wanted = view.plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
         let streams = wanted.map(|stream| {
@@ -40,7 +79,7 @@ impl Files {
         });
         let streams = streams.collect::<anyhow::Result<_>>()?;
         let several = sink.streams.len() + sink.topics.len() > 1;
-        Ok(Self { parquet, directory, several, streams, open: BTreeMap::new() })
+        Ok(Self { parquet, place, several, streams, open: BTreeMap::new() })
     }
 
     /// Forgets what is not in whole files: it is read again, by us or by another.
@@ -64,7 +103,8 @@ impl Files {
             let Some((_, wanted)) = self.streams.get_mut(&record.topic) else {
                 let (offset, partition) = (record.offset, u64::from(record.partition.unsigned_abs()));
                 let (topic, bytes) = (record.topic.as_str(), record.value.len());
-                let place = Place { offset, time: record.time, topic, partition, source_offset: offset, bytes };
+                let place =
+                    parquet::Place { offset, time: record.time, topic, partition, source_offset: offset, bytes };
                 files.raw(place, &record.value)?;
                 continue;
             };
@@ -74,7 +114,7 @@ impl Files {
                 files.pass(record.offset);
                 continue;
             }
-            let place = Place {
+            let place = parquet::Place {
                 offset: record.offset,
                 time: event.event_time.unwrap_or(record.time),
                 topic: event.topic,
@@ -109,8 +149,10 @@ impl Files {
     fn source(&self, record: &Record) -> anyhow::Result<ParquetFiles> {
         let stream = self.streams.get(&record.topic).map(|(stream, _)| stream);
         let name = stream.map_or(&record.topic, |stream| &stream.name);
+        let (directory, shelf) = self.place.of(self.several.then_some(name));
         let rolling = Rolling {
-            directory: if self.several { self.directory.join(name) } else { self.directory.clone() },
+            directory,
+            shelf,
             partition_by: self.parquet.partition_by,
             every: self.parquet.roll_every.to_std(),
             bytes_max: self.parquet.roll_size.bytes,

@@ -5,7 +5,8 @@
 //! ```
 //! All files of one roll cover the same offsets, a file for each day or hour; the reader's position moves behind them once
 //! all have their name. After a kill in between, files at or behind the position are the leftovers of a roll that does not
-//! count: they go, and their records are written again. So every record is in one file, and no file is half.
+//! count: they go, and their records are written again. So every record is in one file, and no file is half. Where files
+//! belong on a shelf (objects of a bucket), whole ones are put there under the same names, by the same rules.
 
 mod columns;
 
@@ -14,6 +15,7 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -41,6 +43,16 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
+    /// The object store says no.
+    #[error("failed to {action} {name}")]
+    Shelf {
+        /// What was tried.
+        action: &'static str,
+        /// Which object.
+        name: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The format says no.
     #[error("failed to write Parquet to {path}")]
     Format {
@@ -61,6 +73,27 @@ fn format(path: &Path) -> impl FnOnce(ParquetError) -> FileError {
     move |source| FileError::Format { path, source }
 }
 
+/// Where whole files go, if they do not stay where they are made. Names are paths below the shelf, with `/`.
+pub trait Shelf: std::fmt::Debug + Send + Sync {
+    /// Puts a copy of a file there; it is there whole or not at all.
+    ///
+    /// # Errors
+    /// When it is not.
+    fn put(&self, name: &str, file: &Path) -> Result<(), FileError>;
+
+    /// Names of everything that is there.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    fn names(&self) -> Result<Vec<String>, FileError>;
+
+    /// Takes something away.
+    ///
+    /// # Errors
+    /// When it is still there.
+    fn remove(&self, name: &str) -> Result<(), FileError>;
+}
+
 /// When files are closed, and into which directories they go.
 #[derive(Clone, Debug)]
 pub struct Rolling {
@@ -72,6 +105,8 @@ pub struct Rolling {
     pub every: Duration,
     /// Bytes of records after which files are closed.
     pub bytes_max: u64,
+    /// Where whole files go; without one they stay in the directory.
+    pub shelf: Option<Arc<dyn Shelf>>,
 }
 
 /// What a record brings besides its columns.
@@ -153,6 +188,9 @@ impl ParquetFiles {
         let layout = Layout::new(columns).map_err(format(&rolling.directory))?;
         fs::create_dir_all(&rolling.directory).map_err(disk("make", &rolling.directory))?;
         remove_leftovers(&rolling.directory, &source, position)?;
+        if let Some(shelf) = &rolling.shelf {
+            clear(&**shelf, &source, position)?;
+        }
         Ok(Self {
             rolling,
             source,
@@ -216,6 +254,10 @@ impl ParquetFiles {
             file.sync_all().map_err(disk("write", &part.temporary))?;
             fs::rename(&part.temporary, &path).map_err(disk("name", &path))?;
             sync_directory(&part.directory)?;
+            if let Some(shelf) = &self.rolling.shelf {
+                shelf.put(&name_of(&path, &self.rolling.directory), &path)?;
+                fs::remove_file(&path).map_err(disk("remove", &path))?;
+            }
         }
         sync_directory(&self.rolling.directory)?;
         (self.reach, self.bytes) = (None, 0);
@@ -299,6 +341,20 @@ fn remove_leftovers(directory: &Path, source: &str, position: u64) -> Result<(),
         }
     }
     Ok(())
+}
+
+/// The same for files on a shelf.
+fn clear(shelf: &dyn Shelf, source: &str, position: u64) -> Result<(), FileError> {
+    let names = shelf.names()?;
+    let last = |name: &str| name.rsplit('/').next().is_some_and(|name| is_leftover(name, source, position));
+    names.iter().filter(|name| last(name)).try_for_each(|name| shelf.remove(name))
+}
+
+/// The name of a file below a directory, with `/`.
+fn name_of(file: &Path, directory: &Path) -> String {
+    let below = file.strip_prefix(directory).unwrap_or(file);
+    let parts: Vec<_> = below.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
 }
 
 fn is_leftover(name: &str, source: &str, position: u64) -> bool {

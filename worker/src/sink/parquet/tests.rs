@@ -6,7 +6,7 @@ use super::*;
 
 fn rolling(directory: &Path) -> Rolling {
     let every = Duration::from_secs(3_600);
-    Rolling { directory: directory.to_owned(), partition_by: PartitionBy::Date, every, bytes_max: 1 << 20 }
+    Rolling { directory: directory.to_owned(), partition_by: PartitionBy::Date, every, bytes_max: 1 << 20, shelf: None }
 }
 
 fn columns() -> Vec<ColumnPlan> {

@@ -1,0 +1,177 @@
+//! Objects of a bucket: what a sink keeps in S3, or in what speaks like it.
+//!
+//! An object is there whole or not at all, which is what a rename is to a directory. Calls wait: a sink is a thread, and
+//! writes one file at a time.
+
+use std::{path::Path, sync::Arc};
+
+use futures_util::TryStreamExt as _;
+use object_store::{
+    BackoffConfig, Certificate, ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    buffered::BufWriter,
+    path::{Path as Key, PathPart},
+};
+use tokio::{
+    io::{AsyncWriteExt as _, copy},
+    runtime::{Builder, Runtime},
+};
+
+use crate::{
+    cli::Mistake,
+    limits,
+    secrets::Secrets,
+    sink::parquet::{FileError, Shelf},
+};
+
+/// Keys of the secret; each may be left out, and then comes from the environment, as AWS's own tools read it.
+const KEYS: [(&str, AmazonS3ConfigKey); 5] = [
+    ("accessKeyId", AmazonS3ConfigKey::AccessKeyId),
+    ("secretAccessKey", AmazonS3ConfigKey::SecretAccessKey),
+    ("sessionToken", AmazonS3ConfigKey::Token),
+    ("endpoint", AmazonS3ConfigKey::Endpoint),
+    ("region", AmazonS3ConfigKey::Region),
+];
+
+/// A prefix of a bucket.
+#[derive(Clone)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    prefix: Key,
+    runtime: Arc<Runtime>,
+}
+
+fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+    action: &'static str,
+    object: &Key,
+) -> impl FnOnce(E) -> FileError {
+    let name = object.to_string();
+    move |source| FileError::Shelf { action, name, source: source.into() }
+}
+
+impl std::fmt::Debug for Objects {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What the store shows of itself may hold credentials.
+        write!(f, "objects below {}", self.prefix)
+    }
+}
+
+impl Objects {
+    /// Whether a path of the manifest means a bucket.
+    #[must_use]
+    pub fn is_url(path: &str) -> bool {
+        path.contains("://")
+    }
+
+    /// Reads `s3://bucket/prefix/`. Nothing is connected yet.
+    ///
+    /// # Errors
+    /// A [`Mistake`] where it is another scheme, or the secret cannot be used.
+    pub fn open(url: &str, secret: Option<&str>, secrets: &Secrets) -> Result<Self, Mistake> {
+        let rest = url.strip_prefix("s3://");
+        let rest = rest.ok_or_else(|| Mistake(format!("{url}: a bucket is named s3://bucket/prefix/")))?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let wrong = |error: &dyn std::fmt::Display| Mistake(format!("{url}: {error}"));
+        let prefix = Key::parse(prefix.trim_matches('/')).map_err(|error| wrong(&error))?;
+        let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket);
+        let mut options = ClientOptions::new();
+        if let Some(secret) = secret {
+            for (name, key) in KEYS {
+                if let Some(value) = secrets.optional(secret, name)? {
+                    builder = builder.with_config(key, value);
+                }
+            }
+            if let Some(authority) = secrets.optional(secret, "ca.crt")? {
+                let certificate = Certificate::from_pem(authority.as_bytes()).map_err(|error| wrong(&error))?;
+                options = options.with_root_certificate(certificate);
+            }
+        }
+        // An endpoint without TLS is one that somebody wrote down so: in a cluster, beside the pod.
+        let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
+        options = options.with_allow_http(endpoint.starts_with("http://"));
+        let retry = RetryConfig {
+            backoff: BackoffConfig::default(),
+            max_retries: usize::MAX,
+            retry_timeout: limits::OBJECT_RETRY_MAX,
+        };
+        let store = builder.with_client_options(options).with_retry(retry).build().map_err(|error| wrong(&error))?;
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| wrong(&error))?;
+        Ok(Self { store: Arc::new(store), prefix, runtime: Arc::new(runtime) })
+    }
+
+    /// Objects below a name of this prefix.
+    #[must_use]
+    pub fn below(&self, name: &str) -> Self {
+        Self { prefix: self.key(name), ..self.clone() }
+    }
+
+    fn key(&self, below: &str) -> Key {
+        let parts = below.split('/').filter(|part| !part.is_empty()).map(PathPart::from);
+        parts.fold(self.prefix.clone(), Key::join)
+    }
+
+    /// Writes a file as the object `below` the prefix; large ones in parts.
+    fn put_file(&self, below: &str, file: &Path) -> Result<(), FileError> {
+        let key = self.key(below);
+        let written = self.runtime.block_on(async {
+            let mut from = tokio::fs::File::open(file).await?;
+            let mut to = BufWriter::with_capacity(Arc::clone(&self.store), key.clone(), limits::OBJECT_PART_BYTES);
+            match copy(&mut from, &mut to).await {
+                Ok(_) => to.shutdown().await,
+                Err(error) => {
+                    // Parts without an object cost money; where this fails too, the bucket's own rules remove them.
+                    let _parts_are_left = to.abort().await;
+                    Err(error)
+                }
+            }
+        });
+        written.map_err(failed("write the object", &key))
+    }
+
+    /// Names of all objects below the prefix, from the prefix on, in order.
+    ///
+    /// # Errors
+    /// Where the store does not answer.
+    pub fn list(&self) -> Result<Vec<String>, FileError> {
+        let key = &self.prefix;
+        let listed = self.store.list(Some(key)).map_ok(|object| object.location).try_collect::<Vec<Key>>();
+        let found = self.runtime.block_on(listed).map_err(failed("list the objects below", key))?;
+        let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
+        let mut names: Vec<String> = found.iter().map(|found| found.as_ref()[skip..].to_owned()).collect();
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The bytes of an object.
+    ///
+    /// # Errors
+    /// Where it is not there, or the store does not answer.
+    pub fn get(&self, below: &str) -> Result<Vec<u8>, FileError> {
+        let key = self.key(below);
+        let got = self.runtime.block_on(async { self.store.get(&key).await?.bytes().await });
+        got.map(Vec::from).map_err(failed("read the object", &key))
+    }
+
+    /// Deletes an object; one that is not there is deleted already.
+    fn delete(&self, below: &str) -> Result<(), FileError> {
+        let key = self.key(below);
+        match self.runtime.block_on(self.store.delete(&key)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(failed("delete the object", &key)(error)),
+        }
+    }
+}
+
+impl Shelf for Objects {
+    fn put(&self, name: &str, file: &Path) -> Result<(), FileError> {
+        self.put_file(name, file)
+    }
+
+    fn names(&self) -> Result<Vec<String>, FileError> {
+        self.list()
+    }
+
+    fn remove(&self, name: &str) -> Result<(), FileError> {
+        self.delete(name)
+    }
+}
