@@ -47,7 +47,8 @@ impl Bucket {
         let secret = directory.path().join("secrets/lake");
         fs::create_dir_all(&secret).unwrap();
         let endpoint = format!("http://{address}");
-        let values = [("accessKeyId", "me"), ("secretAccessKey", "secret"), ("region", "eu-west-1"), ("endpoint", &endpoint)];
+        let values =
+            [("accessKeyId", "me"), ("secretAccessKey", "secret"), ("region", "eu-west-1"), ("endpoint", &endpoint)];
         values.iter().for_each(|(name, value)| fs::write(secret.join(name), value).unwrap());
         Self { _server: server, directory }
     }

@@ -132,7 +132,11 @@ impl KafkaShares {
 
     /// Another replica has this share now.
     fn lose(&mut self, share: u32) {
-        tracing::warn!(ingester = self.ingester, share, "this share is another's now, or the brokers gave its producer up");
+        tracing::warn!(
+            ingester = self.ingester,
+            share,
+            "this share is another's now, or the brokers gave its producer up"
+        );
         self.open.remove(&share);
         self.fenced.insert(share, Instant::now() + AFTER_FENCED);
     }

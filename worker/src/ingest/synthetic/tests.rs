@@ -271,7 +271,7 @@ fn a_generator_that_fails_goes_on_with_the_next_event() {
         log.committed.lock().unwrap().fail_at = Some(fail_at);
         let feed = Feed {
             model: model(SHOP, 10.0).unwrap(),
-            total: Some(60_000),
+            total: Some(240_000),
             paced: false,
             fixed_start: true,
             until: None,
@@ -281,9 +281,9 @@ fn a_generator_that_fails_goes_on_with_the_next_event() {
         assert_eq!(ended.is_err(), fail_at < 100);
     }
     let mut whole = Events::default();
-    Generator::new(model(SHOP, 10.0).unwrap(), 3, 0).generate(60_000, &mut whole);
+    Generator::new(model(SHOP, 10.0).unwrap(), 3, 0).generate(240_000, &mut whole);
     let committed = log.committed.lock().unwrap();
-    assert_eq!(committed.records.len(), 60_000);
+    assert_eq!(committed.records.len(), 240_000);
     for ((payload, partition), record) in whole.iter().zip(&committed.records) {
         assert_eq!((partition, payload), (record.1, record.2.as_bytes()));
     }
