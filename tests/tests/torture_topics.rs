@@ -132,7 +132,9 @@ fn a_topic_that_is_gone_or_another_is_told_and_never_read_as_new() {
     assert_eq!(serve.figure(read).unwrap(), Some(1_000.0), "records of another topic were counted");
     let told = process.end_in_order().unwrap().stderr;
     let times = |what: &str| told.lines().filter(|line| line.contains(what)).count();
-    assert_eq!((times("is not there any more"), times("its position is gone")), (1, 1), "{told}");
+    assert_eq!(times("is not there any more"), 1, "{told}");
+    // Once more where the topic was back before: then whatever comes next is news.
+    assert!((1..=2).contains(&times("its position is gone")), "{told}");
 
     // An ingester cannot go on without its topic: it ends and says why.
     somebody.deletes("other");
