@@ -28,7 +28,7 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     context::{Logged, is_news},
     names::Names,
-    produce::{enqueue, is_fenced},
+    produce::{commit, enqueue, is_fenced},
 };
 use crate::{
     health::downstream::Downstream,
@@ -211,7 +211,7 @@ impl KafkaInlet {
         let mark = BaseRecord::to(&self.progress_topic).partition(0).key(ingester).payload(progress);
         enqueue(&self.producer, mark)?;
         loop {
-            match self.producer.commit_transaction(CALL_TIME_MAX) {
+            match commit(&self.producer, CALL_TIME_MAX) {
                 // Whether it happened is not known yet; the same call finds out.
                 Err(error) if remedy(&error) == Remedy::Again && !self.wire.stop.load(Ordering::Acquire) => {
                     if is_news(&format!("commit: {error}")) {

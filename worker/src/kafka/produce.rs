@@ -1,16 +1,19 @@
 //! Handing records to librdkafka, and what its errors mean within a transaction.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::{
     client::ClientContext,
     error::{KafkaError, RDKafkaErrorCode},
     message::ToBytes,
-    producer::{BaseProducer, BaseRecord, ProducerContext},
+    producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 
 /// How long to wait for room in the producer's queue before it is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// How often a commit looks whether brokers have answered for its records: a round trip takes some of these.
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// Hands a record over; waits while the producer's queue is full.
 ///
@@ -32,6 +35,27 @@ where
             Err((error, _)) => return Err(error),
         }
     }
+}
+
+/// Commits the open transaction, after everything in it was answered.
+///
+/// rdkafka's own wait for the answers looks every 100 ms only, because successes make no event that would wake it
+/// (`delivery.report.only.error`): no commit would be faster than that.
+///
+/// # Errors
+/// Where answers do not come in time, or the commit is refused or unknown.
+pub fn commit<C>(producer: &BaseProducer<C>, limit: Duration) -> Result<(), KafkaError>
+where
+    C: ProducerContext<DeliveryOpaque = ()> + ClientContext,
+{
+    let deadline = Instant::now() + limit;
+    while let Err(error) = producer.flush(Duration::ZERO) {
+        if Instant::now() >= deadline || !matches!(error, KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) {
+            return Err(error);
+        }
+        producer.poll(ANSWER_PAUSE);
+    }
+    producer.commit_transaction(limit)
 }
 
 /// Whether somebody newer writes under the same transactional id.

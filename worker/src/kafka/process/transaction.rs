@@ -19,6 +19,7 @@ use crate::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
         context::Logged,
         names::Names,
+        produce::commit,
     },
     log::record::{write_dead_letter, write_silver},
     ports::LogError,
@@ -183,7 +184,7 @@ impl Open<'_> {
     pub fn commit(self, member: &Member) -> Result<(), LogError> {
         let Transactions { producer, id, .. } = &*self.transactions;
         let sent = producer.send_offsets_to_transaction(&self.offsets, &member.proof(), COMMIT_TIME_MAX);
-        sent.and_then(|()| producer.commit_transaction(COMMIT_TIME_MAX)).map_err(|error| refused(id, error))
+        sent.and_then(|()| commit(producer, COMMIT_TIME_MAX)).map_err(|error| refused(id, error))
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
         context::Logged,
         names::Names,
-        produce::{enqueue, is_fenced},
+        produce::{commit, enqueue, is_fenced},
     },
     ports::{LogError, partition_of},
     sink::{
@@ -175,7 +175,7 @@ impl TopicSink {
         let mut offsets = TopicPartitionList::new();
         offsets.add_partition_offset(&input.0, input.1, Offset::Offset(next as i64)).map_err(wrong)?;
         producer.send_offsets_to_transaction(&offsets, proof, COMMIT_TIME_MAX).map_err(wrong)?;
-        Ok(producer.commit_transaction(COMMIT_TIME_MAX).map_err(wrong)?)
+        Ok(commit(producer, COMMIT_TIME_MAX).map_err(wrong)?)
     }
 
     fn outgoing<'a>(&mut self, record: &'a Record) -> anyhow::Result<Option<Outgoing<'a>>> {
