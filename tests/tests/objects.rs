@@ -127,8 +127,9 @@ fn each_event_is_in_one_object() {
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start());
     let manifest = manifest(bucket.directory.path(), &broker);
     set_up(&manifest).unwrap();
-    let process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let mut process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
     let mut sink = bucket.sink(&manifest);
+    [&mut process, &mut sink].into_iter().for_each(|role| role.wait_until_ready().unwrap());
     let ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
     for share in [10, 3] {
         let written = |records: f64| records > (EVENTS / share) as f64;

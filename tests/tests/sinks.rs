@@ -129,10 +129,14 @@ fn whatever_happens_to_sinks_each_row_and_event_arrives_once() {
     let manifest = manifest(directory.path(), &broker);
     let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
     set_up(&manifest).unwrap();
-    let process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let mut process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
     let [mut victim, mut sleeper] = ["to-topic", "to-events"].map(|name| sink(&manifest, name));
     let (mut lines, some_lines, mut files) =
         (sink(&manifest, "lines"), sink(&manifest, "some-lines"), sink(&manifest, "files"));
+    // Else everything may be there before anybody is, and comes as one commit.
+    [&mut process, &mut victim, &mut sleeper, &mut lines, &mut files]
+        .into_iter()
+        .for_each(|role| role.wait_until_ready().unwrap());
     let ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
 
     let written = "clickstream_sink_records_total";
