@@ -120,6 +120,8 @@ impl KafkaInlet {
         self.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))?;
         self.progress = self.patiently(Self::read_progress)?;
         self.partitions = self.patiently(|inlet| count_partitions(&inlet.producer, &inlet.place))?;
+        // Whoever has nothing to write for long would else look as if Kafka were still away.
+        self.wire.downstream.succeeded();
         Ok(())
     }
 

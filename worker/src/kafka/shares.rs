@@ -165,6 +165,9 @@ impl Shares for KafkaShares {
         taken.iter().for_each(|share| drop(self.open.remove(share)));
         self.open_all(wanted)?;
         let ours: Vec<u32> = self.open.keys().copied().collect();
+        if self.fenced.is_empty() {
+            self.wire.downstream.succeeded();
+        }
         tracing::info!(ingester = self.ingester, ?ours, "shares");
         Ok(Some(ours))
     }
