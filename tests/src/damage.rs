@@ -18,7 +18,8 @@ const PARTITIONS: u32 = 16;
 /// A record's key, the partition it lies in, its value.
 type Chunk = (Vec<u8>, u32, Vec<u8>);
 
-/// Damages the newest checkpoint of every task that has several, and returns the position of the one before it: where recovery has to begin.
+/// Damages every checkpoint at the newest position of each task that has others, and returns the position before it: behind
+/// that, recovery must not begin.
 ///
 /// # Errors
 /// If there is none, or Kafka refuses.
@@ -31,15 +32,17 @@ pub fn damage_newest_checkpoints(checked: &crds::Checked) -> Result<BTreeMap<Str
         // A task that never had anything to read is as it was at the beginning, with or without its only checkpoint.
         let Some((_, mut damaged)) = chunks.pop_last() else { continue };
         let Some((before, _)) = chunks.last_key_value() else { continue };
-        let (key, partition, value) = damaged.first_mut().context("a checkpoint without chunks")?;
-        let middle = value.len() / 2;
-        if at % 2 == 0 {
-            value[middle] ^= 1;
-        } else {
-            value.truncate(middle);
+        // Processes that followed each other may have left one each.
+        for (key, partition, value) in &mut damaged {
+            let middle = value.len() / 2;
+            if at % 2 == 0 {
+                value[middle] ^= 1;
+            } else {
+                value.truncate(middle);
+            }
+            let record = BaseRecord::to(&topic).partition(*partition as i32).key(&*key).payload(&*value);
+            producer.send(record).map_err(|(error, _)| error)?;
         }
-        let record = BaseRecord::to(&topic).partition(*partition as i32).key(&*key).payload(&*value);
-        producer.send(record).map_err(|(error, _)| error)?;
         older.insert(task, *before);
     }
     producer.flush(Duration::from_secs(10))?;

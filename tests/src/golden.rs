@@ -9,14 +9,17 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 use anyhow::{Context as _, Result, ensure};
 use engine::{
     batch::RawBatch,
-    map::{MapContext, MapTask},
+    map::MapTask,
     merge::MergeTask,
     output::{Output, Row, Source},
     plan::Plan,
     value::Value,
 };
 
-use crate::bench::generator::{self, Records};
+use crate::{
+    bench::generator::{self, Records},
+    pipeline::{self, context},
+};
 
 /// Events in the records of a folder.
 const EVENTS: u64 = 1_500;
@@ -33,11 +36,7 @@ struct Input {
 impl Input {
     fn read(folder: &Path) -> Result<Self> {
         let text = fs::read_to_string(folder.join("manifest.yaml")).context("failed to read the manifest")?;
-        let problems = |problems: Vec<crds::Problem>| {
-            anyhow::Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        };
-        let mut plan = crds::check(&text, &[]).map_err(problems)?.plan;
-        plan.shuffle_partitions = 1;
+        let plan = pipeline::plan_of_one(&text).map_err(anyhow::Error::msg)?;
         let topics = plan.topics.iter().map(|topic| {
             let bytes = fs::read(folder.join(format!("{}.jsonl.zst", topic.name)))?;
             let mut records = Records::default();
@@ -48,7 +47,7 @@ impl Input {
             Ok(records)
         });
         let topics = topics.collect::<Result<_>>()?;
-        Ok(Self { plan: Arc::new(plan), topics })
+        Ok(Self { plan, topics })
     }
 }
 
@@ -142,10 +141,6 @@ impl Tasks {
         self.rows.append(&mut self.output.rows);
         Ok(())
     }
-}
-
-fn context() -> Arc<MapContext> {
-    Arc::new(MapContext { lookups: Vec::new(), hash_key: [0; 32] })
 }
 
 /// Writes a folder of this version for a manifest.

@@ -27,6 +27,7 @@ pub mod changes;
 pub mod couchbase;
 pub mod damage;
 pub mod kafka;
+pub mod lake;
 pub mod sales;
 pub mod secured;
 pub mod servers;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crds::Checked;
 use engine::{map::MapContext, plan::Plan};
 
 use crate::{
@@ -13,16 +14,32 @@ use crate::{
     reference::{self, Input},
 };
 
-/// Checks a manifest and lowers it.
+/// Checks a manifest.
 ///
 /// # Errors
 /// With its problems, as people see them.
-pub fn plan(manifest: &str) -> Result<Arc<Plan>, String> {
+pub fn checked(manifest: &str) -> Result<Checked, String> {
     let problems = |problems: Vec<crds::Problem>| {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         format!("{}\n{manifest}", problems.join("\n"))
     };
-    Ok(Arc::new(crds::check(manifest, &[]).map_err(problems)?.plan))
+    crds::check(manifest, &[]).map_err(problems)
+}
+
+/// Checks a manifest and lowers it.
+///
+/// # Errors
+/// As [`checked`].
+pub fn plan(manifest: &str) -> Result<Arc<Plan>, String> {
+    Ok(Arc::new(checked(manifest)?.plan))
+}
+
+/// The plan of a pipeline whose shuffle has one partition: what one thread does everything for.
+///
+/// # Errors
+/// As [`checked`].
+pub fn plan_of_one(manifest: &str) -> Result<Arc<Plan>, String> {
+    Ok(Arc::new(Plan { shuffle_partitions: 1, ..checked(manifest)?.plan }))
 }
 
 /// What MAP needs besides the plan, for pipelines without lookups.

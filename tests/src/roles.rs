@@ -22,6 +22,22 @@ pub const SIGCONT: i32 = 18;
 /// Stop where it is.
 pub const SIGSTOP: i32 = 19;
 
+/// Waits for a condition, and says what it last saw when it gives up.
+///
+/// # Panics
+/// When it gives up.
+pub fn wait<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, is_wanted: impl Fn(&T) -> bool) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let seen = look();
+        if is_wanted(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{what}: {seen:?}");
+        std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
 /// A role of the fleet that runs.
 pub struct Role {
     /// The program.

@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{
-    collections::BTreeSet,
     fs,
     net::TcpStream,
     path::{Path, PathBuf},
@@ -11,16 +10,13 @@ use std::{
     time::Duration,
 };
 
-use parquet::{
-    file::reader::{FileReader as _, SerializedFileReader},
-    record::Field,
-};
 use tests::{
     binary::{Running, free_address, root, run},
     kafka::Broker,
+    lake::{Places, add_places},
     roles::{PATIENCE, Role, set_up},
 };
-use worker::{objects::Objects, secrets::Secrets};
+use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
 
 const EVENTS: u64 = 20_000;
 
@@ -30,6 +26,7 @@ const INSTALL_TIME_MAX: Duration = Duration::from_secs(300);
 struct Bucket {
     _server: Running,
     directory: tempfile::TempDir,
+    endpoint: String,
 }
 
 impl Bucket {
@@ -50,7 +47,7 @@ impl Bucket {
         let values =
             [("accessKeyId", "me"), ("secretAccessKey", "secret"), ("region", "eu-west-1"), ("endpoint", &endpoint)];
         values.iter().for_each(|(name, value)| fs::write(secret.join(name), value).unwrap());
-        Self { _server: server, directory }
+        Self { _server: server, directory, endpoint }
     }
 
     fn secrets(&self) -> PathBuf {
@@ -64,26 +61,18 @@ impl Bucket {
         Role { running: Running::start(command).unwrap(), health }
     }
 
-    /// Topic, partition and offset of every row of every object.
-    fn rows(&self) -> BTreeSet<(String, i64, i64)> {
+    /// Where the rows of all objects come from.
+    fn rows(&self) -> Places {
         let secrets = Secrets::in_directory(&self.secrets());
         let objects = Objects::open("s3://lake/events/", Some("lake"), &secrets).unwrap();
-        let mut found = BTreeSet::new();
-        for name in objects.list().unwrap() {
+        let mut found = Places::new();
+        for name in objects.names().unwrap() {
             assert!(name.starts_with("date=") && name.ends_with(".parquet"), "{name}");
+            // As somebody else reads it: the server asks nobody who they are.
+            let object = ureq::get(format!("{}/lake/events/{name}", self.endpoint)).call().unwrap();
             let file = self.directory.path().join("fetched");
-            fs::write(&file, objects.get(&name).unwrap()).unwrap();
-            let reader = SerializedFileReader::new(fs::File::open(&file).unwrap()).unwrap();
-            for row in reader.get_row_iter(None).unwrap() {
-                let row = row.unwrap();
-                let cell = |name: &str| row.get_column_iter().find(|(known, _)| *known == name).unwrap().1.clone();
-                let number = |name: &str| match cell(name) {
-                    Field::Long(number) => number,
-                    other => panic!("{name} is {other}"),
-                };
-                let place = (cell("_topic").to_string(), number("_partition"), number("_offset"));
-                assert!(found.insert(place.clone()), "{place:?} comes twice");
-            }
+            fs::write(&file, object.into_body().read_to_vec().unwrap()).unwrap();
+            add_places(&file, &mut found).unwrap();
         }
         found
     }

@@ -8,13 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use parquet::{
-    file::reader::{FileReader as _, SerializedFileReader},
-    record::Field,
-};
 use serde_json::Value;
 use tests::{
     kafka::{Broker, read_topic},
+    lake::{Places, add_places},
     roles::{Role, SIGCONT, SIGSTOP, set_up},
 };
 use worker::kafka::feed::FeedRecord;
@@ -97,8 +94,8 @@ fn latest(records: &[FeedRecord]) -> Totals {
     rows
 }
 
-fn rows_of_files(directory: &Path) -> BTreeSet<(String, i64, i64)> {
-    let mut found = BTreeSet::new();
+fn rows_of_files(directory: &Path) -> Places {
+    let mut found = Places::new();
     let mut folders = vec![directory.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
@@ -106,17 +103,7 @@ fn rows_of_files(directory: &Path) -> BTreeSet<(String, i64, i64)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|ending| ending == "parquet") {
-                let reader = SerializedFileReader::new(fs::File::open(&path).unwrap()).unwrap();
-                for row in reader.get_row_iter(None).unwrap() {
-                    let row = row.unwrap();
-                    let cell = |name: &str| row.get_column_iter().find(|(known, _)| *known == name).unwrap().1.clone();
-                    let number = |name: &str| match cell(name) {
-                        Field::Long(number) => number,
-                        other => panic!("{name} is {other}"),
-                    };
-                    let place = (cell("_topic").to_string(), number("_partition"), number("_offset"));
-                    assert!(found.insert(place.clone()), "{place:?} comes twice");
-                }
+                add_places(&path, &mut found).unwrap();
             }
         }
     }

@@ -18,6 +18,7 @@ use tests::{
     binary::{Running, clickstream, free_address, root, run},
     couchbase::{Double, PASSWORD},
     kafka::Broker,
+    roles::wait,
     sales::{Rows, Shop, expected, row},
     servers::Server,
 };
@@ -215,19 +216,6 @@ fn readiness(role: &Role) -> Option<(u16, String)> {
 /// Events that the rows count.
 fn counted(rows: &Rows) -> i64 {
     rows.values().map(|(_, count)| count).sum()
-}
-
-/// Waits for a condition, and says what it last saw when it gives up.
-fn wait<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, is_wanted: impl Fn(&T) -> bool) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look();
-        if is_wanted(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}: {seen:?}");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
 }
 
 /// Waits until both stores count more events than were sold when this was called.

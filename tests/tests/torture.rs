@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use tests::{
     damage::damage_newest_checkpoints,
-    roles::{PATIENCE, Role, SIGCONT, SIGKILL, SIGSTOP, SIGTERM},
+    roles::{PATIENCE, Role, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, wait},
     sales::{Rows, counted, expected},
     torture::{EVERYWHERE, Place, RECOVERY_MAX, Which, World},
 };
@@ -34,19 +34,6 @@ const STORM_MAX: Duration = Duration::from_secs(60);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")))
-}
-
-/// Waits for a condition, and says what it last saw when it gives up.
-fn wait<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, is_wanted: impl Fn(&T) -> bool) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let seen = look();
-        if is_wanted(&seen) {
-            return seen;
-        }
-        assert!(Instant::now() < deadline, "{what}: {seen:?}");
-        std::thread::park_timeout(Duration::from_millis(100));
-    }
 }
 
 /// Every broker in turn; the next only when the copies are whole again.
@@ -184,6 +171,12 @@ fn prove(world: &mut World) -> i64 {
     sold
 }
 
+/// Where a task was recovered from, the first time.
+fn begins_at(log: &str, task: &str) -> Option<u64> {
+    let (_, rest) = log.split_once(&format!("recovers task=\"{task}\" from="))?;
+    rest.split(' ').next()?.parse().ok()
+}
+
 fn end(role: Role) -> String {
     role.running.signal(SIGTERM).unwrap();
     let ended = role.running.wait(PATIENCE).unwrap();
@@ -213,10 +206,11 @@ fn whatever_is_killed_every_event_counts_once() {
     let sold = prove(&mut world);
     println!("{:.0} events/s for {took:.0} s, all brokers away for a while of it", sold as f64 / took);
     let recovered = end(world.processors.remove(0));
-    // Two checkpoints may lie at one position; then the other one is as good as new.
-    let told = |task: &str, position: u64| format!("recovers task=\"{task}\" from={position} ");
-    let begun = older.iter().filter(|(task, position)| recovered.contains(&told(task, *position))).count();
-    println!("{begun} of {} tasks began exactly one checkpoint earlier", older.len());
+    for (task, older) in &older {
+        let begun = begins_at(&recovered, task).unwrap_or_else(|| panic!("{task} was never recovered:\n{recovered}"));
+        assert!(begun <= *older, "{task} began at {begun}, behind {older}, where the last readable checkpoint is");
+    }
+    println!("all of {} tasks began with an older checkpoint", older.len());
     for role in world.processors.drain(..).chain([world.results, world.rows, world.serve]) {
         let told = end(role);
         let lines = told.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();

@@ -109,10 +109,12 @@ impl Objects {
         let parts = below.split('/').filter(|part| !part.is_empty()).map(PathPart::from);
         parts.fold(self.prefix.clone(), Key::join)
     }
+}
 
-    /// Writes a file as the object `below` the prefix; large ones in parts.
-    fn put_file(&self, below: &str, file: &Path) -> Result<(), FileError> {
-        let key = self.key(below);
+impl Shelf for Objects {
+    /// Large files are sent in parts.
+    fn put(&self, name: &str, file: &Path) -> Result<(), FileError> {
+        let key = self.key(name);
         let written = self.runtime.block_on(async {
             let mut from = tokio::fs::File::open(file).await?;
             let mut to = BufWriter::with_capacity(Arc::clone(&self.store), key.clone(), limits::OBJECT_PART_BYTES);
@@ -128,50 +130,20 @@ impl Objects {
         written.map_err(failed("write the object", &key))
     }
 
-    /// Names of all objects below the prefix, from the prefix on, in order.
-    ///
-    /// # Errors
-    /// Where the store does not answer.
-    pub fn list(&self) -> Result<Vec<String>, FileError> {
+    fn names(&self) -> Result<Vec<String>, FileError> {
         let key = &self.prefix;
         let listed = self.store.list(Some(key)).map_ok(|object| object.location).try_collect::<Vec<Key>>();
         let found = self.runtime.block_on(listed).map_err(failed("list the objects below", key))?;
         let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        let mut names: Vec<String> = found.iter().map(|found| found.as_ref()[skip..].to_owned()).collect();
-        names.sort_unstable();
-        Ok(names)
+        Ok(found.iter().map(|found| found.as_ref()[skip..].to_owned()).collect())
     }
 
-    /// The bytes of an object.
-    ///
-    /// # Errors
-    /// Where it is not there, or the store does not answer.
-    pub fn get(&self, below: &str) -> Result<Vec<u8>, FileError> {
-        let key = self.key(below);
-        let got = self.runtime.block_on(async { self.store.get(&key).await?.bytes().await });
-        got.map(Vec::from).map_err(failed("read the object", &key))
-    }
-
-    /// Deletes an object; one that is not there is deleted already.
-    fn delete(&self, below: &str) -> Result<(), FileError> {
-        let key = self.key(below);
+    /// One that is not there is removed already.
+    fn remove(&self, name: &str) -> Result<(), FileError> {
+        let key = self.key(name);
         match self.runtime.block_on(self.store.delete(&key)) {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("delete the object", &key)(error)),
         }
-    }
-}
-
-impl Shelf for Objects {
-    fn put(&self, name: &str, file: &Path) -> Result<(), FileError> {
-        self.put_file(name, file)
-    }
-
-    fn names(&self) -> Result<Vec<String>, FileError> {
-        self.list()
-    }
-
-    fn remove(&self, name: &str) -> Result<(), FileError> {
-        self.delete(name)
     }
 }

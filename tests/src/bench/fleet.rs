@@ -27,6 +27,7 @@ use super::{
 use crate::{
     binary::free_address,
     kafka::Broker,
+    pipeline,
     roles::{Role, set_up},
 };
 
@@ -152,12 +153,8 @@ impl Fleet {
     /// Reads everything with a limit program for each partition.
     fn limit(&self) -> Result<Vec<Limit>> {
         let cluster = self.cluster()?;
-        let mut config = cluster.consumer("limit");
-        config.set("enable.partition.eof", "false");
-        config.set("queued.max.messages.kbytes", "8192");
-        config.set("queued.min.messages", "100000");
-        config.set("max.partition.fetch.bytes", "4194304");
-        let consumer: Arc<BaseConsumer<DefaultConsumerContext>> = Arc::new(cluster.create(&config)?);
+        let consumer: BaseConsumer<DefaultConsumerContext> = cluster.create(&cluster.batch_consumer("limit"))?;
+        let consumer = Arc::new(consumer);
         let mut queues: Vec<_> =
             (0..PARTITIONS).map(|partition| PartitionQueue::split(&consumer, "events", partition)).collect();
         let mut list = TopicPartitionList::new();
@@ -233,10 +230,7 @@ impl Fleet {
 
     fn cluster(&self) -> Result<Cluster> {
         let manifest = self.manifest("asker", "events", "")?;
-        let problems = |problems: Vec<crds::Problem>| {
-            anyhow::Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-        };
-        let checked = crds::check(&std::fs::read_to_string(manifest)?, &[]).map_err(problems)?;
+        let checked = pipeline::checked(&std::fs::read_to_string(manifest)?).map_err(anyhow::Error::msg)?;
         Cluster::of(&checked.manifest.spec, &Secrets::from_environment()).map_err(anyhow::Error::new)
     }
 }

@@ -8,7 +8,7 @@
 use std::{path::Path, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, Result, bail};
-use engine::{map::MapContext, output::Source, plan::Plan};
+use engine::{output::Source, plan::Plan};
 use tests::{
     bench::{
         drive::{self, End, Measured},
@@ -18,6 +18,7 @@ use tests::{
         meter, product, state, verify,
     },
     golden,
+    pipeline::{self, context},
 };
 
 const NAMES: [&str; 11] =
@@ -177,10 +178,6 @@ impl Options {
 
 const SOURCE: Source = Source { topic: 0, partition: 0 };
 
-fn context() -> Arc<MapContext> {
-    Arc::new(MapContext { lookups: Vec::new(), hash_key: [0; 32] })
-}
-
 fn measure(plan: &Arc<Plan>, feeds: &[(Source, &Records)], end: End) -> Result<Measured> {
     drive::run(plan, &context(), feeds, end).context("the engine cannot read its own messages")
 }
@@ -197,13 +194,7 @@ const MANIFESTS: [(&str, &str); 6] = [
 /// Reads a manifest of `tests/benches`.
 fn plan(name: &str) -> Result<Arc<Plan>> {
     let (_, text) = MANIFESTS.iter().find(|(found, _)| *found == name).context("no such manifest")?;
-    let problems = |problems: Vec<crds::Problem>| {
-        anyhow::Error::msg(problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
-    };
-    let mut plan = crds::check(text, &[]).map_err(problems)?.plan;
-    // One thread does everything here, so one shuffle partition is what it has.
-    plan.shuffle_partitions = 1;
-    Ok(Arc::new(plan))
+    pipeline::plan_of_one(text).map_err(anyhow::Error::msg)
 }
 
 fn print(what: &str, figure: f64, note: &str) {

@@ -11,6 +11,27 @@ use crds::{Checked, Problem};
 use super::Mistake;
 use crate::tell;
 
+/// Arguments of everything that takes `--manifest FILE`.
+#[derive(clap::Args, Debug)]
+pub struct ManifestArgs {
+    /// The manifest.
+    #[arg(long = "manifest", value_name = "FILE")]
+    pub file: PathBuf,
+    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
+    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl ManifestArgs {
+    /// Reads and checks it.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self) -> anyhow::Result<Checked> {
+        load(&self.file, &self.sets)
+    }
+}
+
 /// Reads `file`, applies `sets` (`path=value` each) and checks the whole. Warnings go to the standard error.
 ///
 /// # Errors

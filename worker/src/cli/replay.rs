@@ -2,12 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use super::{Mistake, manifest, setup};
+use super::{Mistake, manifest::ManifestArgs, setup};
 use crate::{
     kafka::{
         catalogue::{self, Catalogue, CatalogueFeed, Entry},
@@ -25,12 +24,9 @@ const TELL_EVERY: Duration = Duration::from_secs(2);
 /// Arguments of `clickstream replay`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The manifest.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
-    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
-    pub sets: Vec<String>,
+    /// What it is about.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
     /// A table to compute again; may be given several times. Without any: those that wait already.
     #[arg(long = "table", value_name = "TABLE")]
     pub tables: Vec<String>,
@@ -53,7 +49,7 @@ type Waiting = (String, u32, u32);
 /// # Errors
 /// A [`Mistake`] where a table is not in the manifest or nothing waits; else what Kafka says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let checked = args.manifest.load()?;
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
     let names = Names::new(&checked.manifest.name);
     let there = catalogue::read(&cluster, &names)?;

@@ -6,7 +6,7 @@ use crds::Checked;
 use crossbeam_channel::Receiver;
 
 use super::{
-    manifest,
+    manifest::{self, ManifestArgs},
     run::{LogFormat, signals, start_logging},
 };
 use crate::{
@@ -17,12 +17,9 @@ use crate::{
 /// Arguments of every role.
 #[derive(Debug, clap::Args)]
 pub struct RoleArgs {
-    /// The manifest.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
-    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
-    pub sets: Vec<String>,
+    /// What it is about.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
     /// Address of `/healthz`, `/readyz` and `/metrics`.
     #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR")]
     pub health_listen: SocketAddr,
@@ -51,7 +48,7 @@ impl RoleArgs {
     pub fn begin(&self) -> anyhow::Result<Role> {
         start_logging(self.log);
         let signals = signals()?;
-        let checked = manifest::load(&self.manifest, &self.sets)?;
+        let checked = self.manifest.load()?;
         let secrets = Secrets::from_environment();
         let cluster = Cluster::of(&checked.manifest.spec, &secrets)?;
         knock(&cluster)?;
@@ -61,6 +58,6 @@ impl RoleArgs {
     /// The directory that paths in the manifest start from.
     #[must_use]
     pub fn directory(&self) -> PathBuf {
-        manifest::directory(&self.manifest)
+        manifest::directory(&self.manifest.file)
     }
 }

@@ -2,14 +2,13 @@
 
 use std::{
     collections::BTreeSet,
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
 use crds::Checked;
 
-use super::{Mistake, delete, manifest};
+use super::{Mistake, delete, manifest::ManifestArgs};
 use crate::{
     kafka::{
         admin::{Admin, Step, decide},
@@ -30,12 +29,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Arguments of `clickstream setup`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The manifest.
-    #[arg(long, value_name = "FILE")]
-    pub manifest: PathBuf,
-    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
-    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
-    pub sets: Vec<String>,
+    /// What it is about.
+    #[command(flatten)]
+    pub manifest: ManifestArgs,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -53,7 +49,7 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`] that lists all differences a person has to put right; else what the brokers say.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let checked = args.manifest.load()?;
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
     knock(&cluster)?;
     if args.delete {

@@ -1,12 +1,12 @@
 //! `clickstream topics`: partitions of a fleet's topics, how far each group has read them, and who owns what.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, fmt::Write as _, process::ExitCode};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::json;
 
-use super::manifest;
+use super::manifest::ManifestArgs;
 use crate::{
     kafka::{
         catalogue,
@@ -22,12 +22,8 @@ use crate::{
 /// Arguments of `clickstream topics`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The manifest.
-    #[arg(long, value_name = "FILE")]
-    manifest: PathBuf,
-    /// Override a field of the manifest: `-s path=value`; items of a list by their name.
-    #[arg(short = 's', long = "set", value_name = "PATH=VALUE")]
-    sets: Vec<String>,
+    #[command(flatten)]
+    manifest: ManifestArgs,
     /// How they are written.
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -46,7 +42,7 @@ enum Format {
 /// # Errors
 /// Where the manifest is wrong, or no broker answers.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let checked = manifest::load(&args.manifest, &args.sets)?;
+    let checked = args.manifest.load()?;
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
     let names = Names::new(&checked.manifest.name);
     let catalogue = catalogue::read(&cluster, &names)?;

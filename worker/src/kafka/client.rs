@@ -72,6 +72,19 @@ impl Cluster {
         config
     }
 
+    /// A consumer whose partitions are read as batches, by [`super::batches::PartitionQueue`].
+    #[must_use]
+    pub fn batch_consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.consumer(group);
+        // Batches and end-of-partition events do not go together: see `batches`.
+        config.set("enable.partition.eof", "false");
+        // Read ahead, for each partition: half a second of work.
+        config.set("queued.max.messages.kbytes", "8192");
+        config.set("queued.min.messages", "100000");
+        config.set("max.partition.fetch.bytes", "4194304");
+        config
+    }
+
     /// A producer that writes each record once, in order, to all replicas in sync.
     #[must_use]
     pub fn producer(&self) -> ClientConfig {

@@ -101,17 +101,11 @@ impl Member {
     /// Where the configuration is refused.
     pub fn join(cluster: &Cluster, names: &Names, id: &str, topics: &[String]) -> Result<Self, LogError> {
         let group = names.process_group();
-        let mut config = cluster.consumer(&group);
+        let mut config = cluster.batch_consumer(&group);
         config.set("client.id", id);
         config.set("partition.assignment.strategy", "cooperative-sticky");
-        // Batches and end-of-partition events do not go together: see `batches`.
-        config.set("enable.partition.eof", "false");
         // Retention that overtook us is counted, not passed over.
         config.set("auto.offset.reset", "error");
-        // Read ahead of the tasks, for each partition: half a second of work.
-        config.set("queued.max.messages.kbytes", "8192");
-        config.set("queued.min.messages", "100000");
-        config.set("max.partition.fetch.bytes", "4194304");
         let wrong = |error| failed("join the group at", &cluster.bootstrap, error);
         let consumer = BaseConsumer::from_config_and_context(&config, Rebalances::default()).map_err(wrong)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
