@@ -82,6 +82,8 @@ impl Cluster {
         config.set("queued.max.messages.kbytes", "8192");
         config.set("queued.min.messages", "100000");
         config.set("max.partition.fetch.bytes", "4194304");
+        // A full queue is read empty long before the second after which it would be filled again.
+        config.set("fetch.queue.backoff.ms", "5");
         config
     }
 

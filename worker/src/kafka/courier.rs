@@ -1,11 +1,7 @@
 //! A share's inlet on a thread of its own: a commit is handed over and waited for with the next one of the same share, so
 //! that those of other shares go on meanwhile.
 
-use std::thread::{self, JoinHandle};
-
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
-
-use super::inlet::KafkaInlet;
+use super::{aside::Aside, inlet::KafkaInlet};
 use crate::ports::{IngestLog as _, IngestRecord, LogError};
 
 /// Records and progress that are committed together, copied: whoever made them goes on.
@@ -51,34 +47,18 @@ pub(super) struct Courier {
     progress: Option<Vec<u8>>,
     /// None while a commit is under way.
     idle: Option<Parcel>,
-    parcels: Option<Sender<Parcel>>,
-    outcomes: Receiver<(Parcel, Result<(), LogError>)>,
-    thread: Option<JoinHandle<()>>,
+    aside: Aside<Parcel, Parcel>,
 }
 
 impl Courier {
     /// Starts the thread of the share `name`.
     pub(super) fn start(name: String, mut inlet: KafkaInlet) -> Result<Self, LogError> {
         let progress = inlet.progress(&name)?;
-        let (parcels, wanted) = bounded::<Parcel>(1);
-        let (told, outcomes) = bounded(1);
-        let work = move || {
-            for parcel in wanted {
-                let outcome = inlet.commit(&name, &parcel.records(), &parcel.progress);
-                let is_over = outcome.is_err();
-                if told.send((parcel, outcome)).is_err() || is_over {
-                    return;
-                }
-            }
+        let commit = move |parcel: Parcel| {
+            inlet.commit(&name, &parcel.records(), &parcel.progress)?;
+            Ok(parcel)
         };
-        let failed = |source: std::io::Error| LogError::Io {
-            action: "start a thread for",
-            place: "a share".into(),
-            source: Box::new(source),
-        };
-        let thread = thread::Builder::new().name("share".into()).spawn(work).map_err(failed)?;
-        let idle = Some(Parcel::default());
-        Ok(Self { progress, idle, parcels: Some(parcels), outcomes, thread: Some(thread) })
+        Ok(Self { progress, idle: Some(Parcel::default()), aside: Aside::start("share", commit)? })
     }
 
     /// What was committed last; after [`Courier::settle`] nothing is under way.
@@ -88,30 +68,23 @@ impl Courier {
 
     /// Waits for the commit that is under way. An error means that it, and nothing after it, counts.
     pub(super) fn settle(&mut self) -> Result<(), LogError> {
-        if self.idle.is_some() {
-            return Ok(());
-        }
-        let (parcel, outcome) = self.outcomes.recv().map_err(|_| LogError::Closed)?;
-        self.hear(parcel, outcome)
+        let parcel = self.aside.settle()?;
+        self.hear(parcel);
+        Ok(())
     }
 
     /// As [`Courier::settle`], where it has ended already.
     pub(super) fn look(&mut self) -> Result<(), LogError> {
-        if self.idle.is_some() {
-            return Ok(());
-        }
-        match self.outcomes.try_recv() {
-            Ok((parcel, outcome)) => self.hear(parcel, outcome),
-            Err(TryRecvError::Empty) => Ok(()),
-            Err(TryRecvError::Disconnected) => Err(LogError::Closed),
-        }
+        let parcel = self.aside.look()?;
+        self.hear(parcel);
+        Ok(())
     }
 
-    fn hear(&mut self, parcel: Parcel, outcome: Result<(), LogError>) -> Result<(), LogError> {
-        outcome?;
-        self.progress = Some(parcel.progress.clone());
-        self.idle = Some(parcel);
-        Ok(())
+    fn hear(&mut self, parcel: Option<Parcel>) {
+        if let Some(parcel) = parcel {
+            self.progress = Some(parcel.progress.clone());
+            self.idle = Some(parcel);
+        }
     }
 
     /// Hands a commit over, once the one before has succeeded.
@@ -119,16 +92,6 @@ impl Courier {
         self.settle()?;
         let mut parcel = self.idle.take().ok_or(LogError::Closed)?;
         parcel.fill(records, progress);
-        self.parcels.as_ref().and_then(|parcels| parcels.send(parcel).ok()).ok_or(LogError::Closed)
-    }
-}
-
-impl Drop for Courier {
-    fn drop(&mut self) {
-        self.parcels = None;
-        // What is under way comes to its end: the transaction counts or does not.
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
+        self.aside.give(parcel)
     }
 }

@@ -13,6 +13,7 @@
 //!
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), and brokers.
 
+mod aside;
 pub mod client;
 pub mod context;
 pub mod knock;

@@ -1,6 +1,11 @@
 //! Handing records to librdkafka, and what its errors mean within a transaction.
+//!
+//! Nothing here waits by `poll`: it counts in whole milliseconds and spins through what is left of the last one.
 
-use std::time::{Duration, Instant};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     client::ClientContext,
@@ -10,7 +15,7 @@ use rdkafka::{
 };
 
 /// How long to wait for room in the producer's queue before it is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(10);
+const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// How often a commit looks whether brokers have answered for its records: a round trip takes some of these.
 const ANSWER_PAUSE: Duration = Duration::from_millis(1);
@@ -29,7 +34,8 @@ where
         match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                producer.poll(FULL_PAUSE);
+                producer.poll(Duration::ZERO);
+                thread::park_timeout(FULL_PAUSE);
                 record = back;
             }
             Err((error, _)) => return Err(error),
@@ -53,7 +59,8 @@ where
         if Instant::now() >= deadline || !matches!(error, KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)) {
             return Err(error);
         }
-        producer.poll(ANSWER_PAUSE);
+        producer.poll(Duration::ZERO);
+        thread::park_timeout(ANSWER_PAUSE);
     }
     producer.commit_transaction(limit)
 }

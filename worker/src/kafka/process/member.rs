@@ -122,9 +122,9 @@ impl Member {
         &self.consumer
     }
 
-    /// Takes part in the group's affairs, waiting at most for `wait`, and returns what it says.
-    pub fn poll(&self, wait: Duration) -> Vec<Change> {
-        if let Some(Err(error)) = self.consumer.poll(wait) {
+    /// Takes part in the group's affairs, and returns what it says.
+    pub fn poll(&self) -> Vec<Change> {
+        if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             tracing::debug!(%error, "the consumer says");
         }
         std::mem::take(&mut *self.consumer.context().told.lock().unwrap_or_else(PoisonError::into_inner))

@@ -3,6 +3,7 @@
 use std::{
     ops::Range,
     sync::{Arc, atomic::Ordering},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -18,12 +19,16 @@ use super::{
     told,
     transaction::{Targets, Transactions},
 };
-use crate::{clock, kafka::checkpoints::CheckpointQueue, limits, metrics::Stage, ports::LogError};
+use crate::{clock, kafka::checkpoints::CheckpointQueue, metrics::Stage, ports::LogError};
 
 /// Milliseconds between two commits of a thread that has something to say.
 const COMMIT_EVERY_MS: Millis = 250;
 
-/// How long a thread that found nothing to read waits for the group's news before it looks again.
+/// Raw bytes after which a thread commits even if it is not yet time, or waits for the commit before: what is read again
+/// after a failure. An eighth of a second at full speed; each commit costs brokers about as much however large it is.
+const COMMIT_BYTES_MAX: usize = 32 << 20;
+
+/// How long a thread that found nothing to read waits before it looks again.
 const IDLE_WAIT: Duration = Duration::from_millis(10);
 
 /// How long a question for a partition's end may hold a thread up.
@@ -71,9 +76,8 @@ impl Thread {
     /// # Errors
     /// What no recovery can put right.
     pub fn run(mut self) -> Result<(), ProcessError> {
-        let mut wait = Duration::ZERO;
         while !self.shared.stop.load(Ordering::Acquire) {
-            for change in self.member.poll(wait) {
+            for change in self.member.poll() {
                 self.answer(change)?;
             }
             let now = clock::now();
@@ -81,7 +85,9 @@ impl Thread {
             self.mark_idle(now);
             self.commit_if_due(now)?;
             self.tell();
-            wait = if read > 0 { Duration::ZERO } else { IDLE_WAIT };
+            if read == 0 {
+                thread::park_timeout(IDLE_WAIT);
+            }
         }
         self.last_words();
         Ok(())
@@ -91,6 +97,7 @@ impl Thread {
         match change {
             Change::Given(places) => {
                 tracing::info!(thread = self.number, partitions = ?names(&places), "given");
+                self.settle()?;
                 self.adopt(places)
             }
             Change::Taken(places) => {
@@ -184,6 +191,7 @@ impl Thread {
 
     /// The log no longer has what a task wants next: count it as expired where that is possible, or recover.
     fn find_place_again(&mut self, place: &Place) -> Result<(), ProcessError> {
+        self.settle()?;
         let start = self.member.offsets(place, super::client_time())?.start;
         tracing::warn!(thread = self.number, topic = place.topic, partition = place.partition, start, "out of range");
         let Some(task) = self.tasks.iter_mut().find(|task| task.place == *place) else { return Ok(()) };
@@ -206,22 +214,47 @@ impl Thread {
     fn commit_if_due(&mut self, now: Millis) -> Result<(), ProcessError> {
         let waiting: usize =
             self.tasks.iter().filter(|task| !task.is_replaying()).map(|task| task.uncommitted_bytes).sum();
-        let due = now - self.last_commit_at >= COMMIT_EVERY_MS || waiting >= limits::COMMIT_BYTES_MAX;
-        if !due {
-            return Ok(());
-        }
-        match self.commit(now, false) {
-            Ok(()) => Ok(()),
-            Err(error) => {
-                tracing::warn!(thread = self.number, error = told(&error), "a commit failed: its tasks are recovered");
-                self.start_over(&[])
+        let is_full = waiting >= COMMIT_BYTES_MAX;
+        let outcome = match self.transactions.look() {
+            // Reading on is better than waiting, until there is so much that a failure would cost too much.
+            Ok(None) if self.transactions.is_busy() && !is_full => return Ok(()),
+            Ok(took) => {
+                self.heard(took);
+                if !is_full && now - self.last_commit_at < COMMIT_EVERY_MS {
+                    return Ok(());
+                }
+                self.commit(now, false)
             }
+            Err(error) => Err(error),
+        };
+        outcome.or_else(|error| self.recover_all(&error))
+    }
+
+    fn heard(&self, took: Option<Duration>) {
+        took.into_iter().for_each(|took| self.shared.metrics.committed(took));
+    }
+
+    /// Waits for the commit that is under way; if it failed, all tasks are recovered.
+    fn settle(&mut self) -> Result<(), ProcessError> {
+        match self.transactions.settle() {
+            Ok(took) => {
+                self.heard(took);
+                Ok(())
+            }
+            Err(error) => self.recover_all(&error),
         }
     }
 
-    /// Commits what all tasks have to say as one transaction. `last` is for tasks that are about to go: their states are
-    /// written down too.
+    fn recover_all(&mut self, error: &LogError) -> Result<(), ProcessError> {
+        tracing::warn!(thread = self.number, error = told(error), "a commit failed: its tasks are recovered");
+        self.start_over(&[])
+    }
+
+    /// Commits what all tasks have to say as one transaction, behind the one before. `last` is for tasks that are about to
+    /// go: their states are written down too, and nothing is under way afterwards.
     fn commit(&mut self, now: Millis, last: bool) -> Result<(), LogError> {
+        let took = self.transactions.settle()?;
+        self.heard(took);
         self.last_commit_at = now;
         let every_ms = self.shared.checkpoint_every_ms;
         let ready = |task: &&mut Task| !task.is_replaying() && (task.has_news || last || task.is_due(now, every_ms));
@@ -230,7 +263,6 @@ impl Thread {
             return Ok(());
         }
         let shared = &self.shared;
-        let began = Instant::now();
         let mut open = self.transactions.begin()?;
         let mut whole = Vec::new();
         for task in &mut saying {
@@ -241,10 +273,15 @@ impl Thread {
             open.write(&mut self.output, what, (&task.place, task.work.position()))?;
         }
         open.commit(&self.member)?;
-        shared.metrics.committed(began.elapsed());
+        if !whole.contains(&true) {
+            return Ok(());
+        }
+        // A snapshot is of what was committed, so the tasks wait for it here.
+        let took = self.transactions.settle()?;
         for (task, _) in saying.iter_mut().zip(whole).filter(|(_, whole)| *whole) {
             self.queue.write(task.snapshot(now));
         }
+        self.heard(took);
         Ok(())
     }
 

@@ -1,6 +1,10 @@
-//! Outputs of tasks and the offsets of their inputs, as one transaction.
+//! Outputs of tasks and the offsets of their inputs, as one transaction. It is committed on a thread of its own, while the
+//! tasks read on: what they make meanwhile stays with them until it has succeeded.
 
-use std::time::Duration;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use engine::{
     output::{Output, TableSchema},
@@ -9,6 +13,7 @@ use engine::{
 use rdkafka::{
     Offset, TopicPartitionList,
     config::FromClientConfigAndContext as _,
+    consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
@@ -16,10 +21,11 @@ use rdkafka::{
 use super::member::{Member, Place};
 use crate::{
     kafka::{
+        aside::Aside,
         client::{Cluster, REQUEST_TIME_MAX, failed},
         context::Logged,
         names::Names,
-        produce::commit,
+        produce::{commit, enqueue},
     },
     log::record::{write_dead_letter, write_silver},
     ports::LogError,
@@ -30,9 +36,6 @@ const COMMIT_TIME_MAX: Duration = Duration::from_secs(12);
 
 /// How long an abort may take.
 const ABORT_TIME_MAX: Duration = Duration::from_secs(3);
-
-/// How long a full queue is given to empty itself a little.
-const FULL_PAUSE: Duration = Duration::from_millis(5);
 
 /// Where the outputs of a pipeline go.
 #[derive(Clone, Debug)]
@@ -61,7 +64,9 @@ impl Targets {
 
 /// A thread's way to write.
 pub struct Transactions {
-    producer: BaseProducer<Logged>,
+    /// Dropped first: a commit that is under way comes to its end.
+    commits: Aside<(TopicPartitionList, ConsumerGroupMetadata), Duration>,
+    producer: Arc<BaseProducer<Logged>>,
     id: String,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -88,10 +93,42 @@ impl Transactions {
         let wrong = |error| failed("start transactions at", &cluster.bootstrap, error);
         let producer: BaseProducer<Logged> = BaseProducer::from_config_and_context(&config, Logged).map_err(wrong)?;
         producer.init_transactions(REQUEST_TIME_MAX * 3).map_err(wrong)?;
-        Ok(Self { producer, id: id.into(), key: Vec::new(), value: Vec::new() })
+        let producer = Arc::new(producer);
+        let (ours, name) = (Arc::clone(&producer), id.to_owned());
+        let work = move |(offsets, proof): (TopicPartitionList, ConsumerGroupMetadata)| {
+            let began = Instant::now();
+            let sent = ours.send_offsets_to_transaction(&offsets, &proof, COMMIT_TIME_MAX);
+            sent.and_then(|()| commit(&ours, COMMIT_TIME_MAX)).map_err(|error| refused(&name, error))?;
+            Ok(began.elapsed())
+        };
+        let commits = Aside::start("commits", work)?;
+        Ok(Self { commits, producer, id: id.into(), key: Vec::new(), value: Vec::new() })
     }
 
-    /// Begins one.
+    /// Waits for the commit that is under way, if there is one, and says how long it took. After an error nobody knows
+    /// whether it counts: drop the tasks and recover them.
+    ///
+    /// # Errors
+    /// Where it was refused, or brokers did not answer in time; [`LogError::Fenced`] where somebody newer writes under our id.
+    pub fn settle(&mut self) -> Result<Option<Duration>, LogError> {
+        self.commits.settle()
+    }
+
+    /// As [`Transactions::settle`], without waiting.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn look(&mut self) -> Result<Option<Duration>, LogError> {
+        self.commits.look()
+    }
+
+    /// Whether a commit is under way.
+    #[must_use]
+    pub const fn is_busy(&self) -> bool {
+        self.commits.is_busy()
+    }
+
+    /// Begins one. The one before is settled.
     ///
     /// # Errors
     /// [`LogError::Fenced`] where somebody newer writes under our id.
@@ -116,16 +153,7 @@ impl Transactions {
         if let Some(key) = key {
             record = record.key(key);
         }
-        loop {
-            match self.producer.send(record) {
-                Ok(()) => return Ok(()),
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
-                    record = back;
-                    self.producer.poll(FULL_PAUSE);
-                }
-                Err((error, _)) => return Err(failed("write", topic, error)),
-            }
-        }
+        enqueue(&self.producer, record).map_err(|error| failed("write", topic, error))
     }
 }
 
@@ -177,14 +205,12 @@ impl Open<'_> {
         Ok(())
     }
 
-    /// Commits everything, or nothing.
+    /// Begins to commit everything, or nothing: [`Transactions::settle`] says what came of it.
     ///
     /// # Errors
-    /// Where it was refused, or nobody knows: abort, drop the tasks and recover them.
+    /// Where the thread for it has ended, after an error before.
     pub fn commit(self, member: &Member) -> Result<(), LogError> {
-        let Transactions { producer, id, .. } = &*self.transactions;
-        let sent = producer.send_offsets_to_transaction(&self.offsets, &member.proof(), COMMIT_TIME_MAX);
-        sent.and_then(|()| commit(producer, COMMIT_TIME_MAX)).map_err(|error| refused(id, error))
+        self.transactions.commits.give((self.offsets, member.proof()))
     }
 }
 
