@@ -38,6 +38,10 @@ pub struct Measured {
     pub rows: Rows,
     /// The MERGE tasks as they are at the end.
     pub merges: Vec<MergeTask>,
+    /// Of it, that of each MAP task, a feed each.
+    pub map_cpu: Vec<Duration>,
+    /// And of each MERGE task.
+    pub merge_cpu: Vec<Duration>,
     /// Largest number of bytes in flight through the shuffle, all messages together.
     pub shuffled_bytes: u64,
 }
@@ -61,17 +65,25 @@ pub fn run(plan: &Arc<Plan>, context: &Arc<MapContext>, feeds: &[Feed<'_>], end:
     let mut maps: Vec<MapTask> =
         feeds.iter().map(|(source, _)| MapTask::new(plan.clone(), context.clone(), *source)).collect();
     let merges = (0..plan.shuffle_partitions).map(|partition| MergeTask::new(plan.clone(), partition)).collect();
-    let mut world =
-        World { plan, merges, next: vec![0; plan.shuffle_partitions as usize], rows: Rows::new(), bytes: 0 };
+    let partitions = plan.shuffle_partitions as usize;
+    let mut world = World {
+        plan,
+        merges,
+        next: vec![0; partitions],
+        rows: Rows::new(),
+        bytes: 0,
+        map_cpu: vec![Duration::ZERO; feeds.len()],
+        merge_cpu: vec![Duration::ZERO; partitions],
+    };
     let largest = feeds.iter().map(|(_, records)| records.len()).max().unwrap_or_default();
     let rounds = largest.div_ceil(BATCH_RECORDS).max(1);
     let (mut batch, mut output) = (RawBatch::default(), Output::default());
     for round in 0..rounds {
-        for (map, (_, records)) in maps.iter_mut().zip(feeds) {
+        for ((map, (_, records)), cpu) in maps.iter_mut().zip(feeds).zip(&mut world.map_cpu) {
             let part = |round: usize| records.len() * round / rounds;
             batch.clear();
             (part(round)..part(round + 1)).for_each(|at| batch.push(records.payload(at), at as u64, i64::MAX / 2));
-            map.process(&mut batch);
+            spend(cpu, || map.process(&mut batch));
         }
         if round % BATCHES_PER_COMMIT == BATCHES_PER_COMMIT - 1 || round == rounds - 1 {
             world.commit(&mut maps, clock.elapsed(), &mut output)?;
@@ -82,7 +94,22 @@ pub fn run(plan: &Arc<Plan>, context: &Arc<MapContext>, feeds: &[Feed<'_>], end:
         world.commit(&mut maps, clock.elapsed(), &mut output)?;
         world.settle(&mut output)?;
     }
-    Ok(Measured { cpu: meter::cpu() - before, rows: world.rows, merges: world.merges, shuffled_bytes: world.bytes })
+    Ok(Measured {
+        cpu: meter::cpu() - before,
+        map_cpu: world.map_cpu,
+        merge_cpu: world.merge_cpu,
+        rows: world.rows,
+        merges: world.merges,
+        shuffled_bytes: world.bytes,
+    })
+}
+
+/// Adds what a piece of work costs.
+fn spend<T>(cpu: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let before = meter::cpu();
+    let done = work();
+    *cpu += meter::cpu() - before;
+    done
 }
 
 struct World<'a> {
@@ -92,18 +119,21 @@ struct World<'a> {
     next: Vec<u64>,
     rows: Rows,
     bytes: u64,
+    map_cpu: Vec<Duration>,
+    merge_cpu: Vec<Duration>,
 }
 
 impl World<'_> {
     fn commit(&mut self, maps: &mut [MapTask], now: Duration, output: &mut Output) -> Result<(), Corrupt> {
-        for map in maps {
+        for (at, map) in maps.iter_mut().enumerate() {
             output.clear();
-            map.flush(output);
+            spend(&mut self.map_cpu[at], || map.flush(output));
             self.deliver(output)?;
         }
         for at in 0..self.merges.len() {
             output.clear();
-            self.merges[at].flush(now.as_millis() as i64, output);
+            let merge = &mut self.merges[at];
+            spend(&mut self.merge_cpu[at], || merge.flush(now.as_millis() as i64, output));
             self.deliver(output)?;
         }
         Ok(())
@@ -127,7 +157,8 @@ impl World<'_> {
     fn deliver(&mut self, output: &Output) -> Result<(), Corrupt> {
         for (partition, message) in output.shuffle.iter().enumerate().filter(|(_, message)| !message.is_empty()) {
             self.bytes += message.len() as u64;
-            self.merges[partition].apply(self.next[partition], message)?;
+            let merge = &mut self.merges[partition];
+            spend(&mut self.merge_cpu[partition], || merge.apply(self.next[partition], message))?;
             self.next[partition] += 1;
         }
         for row in output.rows.iter().filter(|row| row.table < self.plan.tables.len()) {

@@ -22,7 +22,7 @@ use worker::{
 use super::{
     limit::Limit,
     meter,
-    product::{W2, post, write_events},
+    product::{post, w2_over, write_events},
 };
 use crate::{
     binary::free_address,
@@ -121,12 +121,7 @@ impl Fleet {
     /// A pipeline of its own over a topic, so that it reads all of it.
     fn manifest(&self, name: &str, topic: &str, more: &str) -> Result<PathBuf> {
         let file = self.folder.path().join(format!("{name}.yaml"));
-        let text = W2
-            .replace("name: w2}", &format!("name: {name}}}"))
-            .replace("kafka-bootstrap:9092", &self.broker.address)
-            .replace("{name: events, partitions: 1}", &format!("{{name: {topic}, partitions: {PARTITIONS}}}"))
-            .replace("topics: [events]", &format!("topics: [{topic}]"))
-            .replacen("  streams:", &format!("{more}  streams:"), 1);
+        let text = w2_over(name, &self.broker.address, (topic, PARTITIONS), more);
         std::fs::write(&file, text)?;
         Ok(file)
     }

@@ -66,6 +66,12 @@ impl Records {
 /// Makes `count` events, laid out over `partitions` by user.
 #[must_use]
 pub fn events(count: u64, partitions: usize) -> Vec<Records> {
+    events_with_hot_product(count, partitions, 0)
+}
+
+/// As [`events`], with so many of a hundred about the first product.
+#[must_use]
+pub fn events_with_hot_product(count: u64, partitions: usize, percent: u64) -> Vec<Records> {
     let mut all: Vec<Records> = (0..partitions).map(|_| Records::default()).collect();
     let per_partition = count as usize / partitions;
     for records in &mut all {
@@ -82,15 +88,16 @@ pub fn events(count: u64, partitions: usize) -> Vec<Records> {
             let start = end - records.payload(records.len() - back).len();
             records.bytes.extend_from_within(start..end);
         } else {
-            write_event(number, user, &mut random, &mut records.bytes);
+            let is_hot = percent > 0 && random.chance(percent);
+            write_event(number, (user, is_hot), &mut random, &mut records.bytes);
         }
         records.seal();
     }
     all
 }
 
-fn write_event(number: u64, user: u64, random: &mut Random, out: &mut Vec<u8>) {
-    let product = random.below(PRODUCTS);
+fn write_event(number: u64, (user, is_hot): (u64, bool), random: &mut Random, out: &mut Vec<u8>) {
+    let product = if is_hot { 0 } else { random.below(PRODUCTS) };
     let category = CATEGORIES[(product % 5) as usize];
     let cents = 500 + product * 49_500 / PRODUCTS;
     let mut kind = match random.below(100) {

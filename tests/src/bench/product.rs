@@ -21,6 +21,16 @@ const PATIENCE: Duration = Duration::from_secs(900);
 /// Queries of which the 95th percentile is taken.
 const QUERIES: usize = 100;
 
+/// The manifest of a pipeline of its own over a topic of a broker, with `more` fields of its spec.
+#[must_use]
+pub fn w2_over(name: &str, bootstrap: &str, (topic, partitions): (&str, u32), more: &str) -> String {
+    W2.replace("name: w2}", &format!("name: {name}}}"))
+        .replace("kafka-bootstrap:9092", bootstrap)
+        .replace("{name: events, partitions: 1}", &format!("{{name: {topic}, partitions: {partitions}}}"))
+        .replace("topics: [events]", &format!("topics: [{topic}]"))
+        .replacen("  streams:", &format!("{more}  streams:"), 1)
+}
+
 /// Writes W2's events, one a line.
 ///
 /// # Errors

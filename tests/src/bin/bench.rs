@@ -1,19 +1,21 @@
 //! Prints the project's numbers: `cargo run --release -p tests --bin bench -- [NAME…] [--events N] [--runs N]`.
 //!
-//! Names: `w2`, `sessions`, `funnel`, `join`, `expressions`, `memory`, `restore`, `run`, `query`, and on a real broker
-//! `fleet` and `ingest`; all of them without a name. `generate FILE` writes W2's events instead,
+//! Names: `w2`, `sessions`, `funnel`, `join`, `expressions`, `memory`, `restore`, `run`, `query`, `hot`, and on a real
+//! broker `fleet`, `ingest`, `collector`, `latency`, `recovery`; all of them without a name. `generate FILE` writes W2's events instead,
 //! `checkpoints FOLDER` what this version's checkpoints look like, for `tests/golden`. Figures are CPU seconds
 //! per million events unless said otherwise, medians of several alternating runs; every run's answer is checked.
 
-use std::{path::Path, process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, bail};
 use engine::{output::Source, plan::Plan};
 use tests::{
     bench::{
+        collector,
         drive::{self, End, Measured},
         fleet::Fleet,
         generator::{self, Records},
+        latency,
         limit::Limit,
         meter, product, state, verify,
     },
@@ -21,8 +23,26 @@ use tests::{
     pipeline::{self, context},
 };
 
-const NAMES: [&str; 11] =
-    ["w2", "sessions", "funnel", "join", "expressions", "memory", "restore", "run", "query", "fleet", "ingest"];
+const NAMES: [&str; 15] = [
+    "w2",
+    "sessions",
+    "funnel",
+    "join",
+    "expressions",
+    "memory",
+    "restore",
+    "run",
+    "query",
+    "hot",
+    "fleet",
+    "ingest",
+    "collector",
+    "latency",
+    "recovery",
+];
+
+/// Partitions of the topic in which one group is hot, and how many of a hundred events it has.
+const HOT: (u32, u64) = (12, 20);
 
 fn main() -> ExitCode {
     match Options::parse().and_then(|options| options.run()) {
@@ -81,6 +101,10 @@ impl Options {
                 "fleet" => Fleet::start(self.events)?.w2(self.runs)?,
                 "ingest" => Fleet::start(self.events)?.synthetic(self.runs)?,
                 "query" => product::query_times()?,
+                "hot" => self.hot()?,
+                "collector" => collector::collector()?,
+                "latency" => latency::latency()?,
+                "recovery" => latency::recovery()?,
                 other => bail!("no benchmark {other:?}; there are {}", NAMES.join(", ")),
             }
         }
@@ -171,7 +195,27 @@ impl Options {
         Ok(())
     }
 
-    fn per_million(&self, cpu: std::time::Duration) -> f64 {
+    /// The task that works most, where one group has a fifth of the events, and without.
+    fn hot(&self) -> Result<()> {
+        let (partitions, percent) = HOT;
+        let text = product::w2_over("hot", "localhost:9092", ("events", partitions), "");
+        let plan = pipeline::plan(&text).map_err(anyhow::Error::msg)?;
+        for percent in [0, percent] {
+            let records = generator::events_with_hot_product(self.events, partitions as usize, percent);
+            let source = |partition: usize| Source { topic: 0, partition: partition as u32 };
+            let feeds: Vec<_> = records.iter().enumerate().map(|(at, records)| (source(at), records)).collect();
+            let measured = measure(&plan, &feeds, End::Closed)?;
+            for (stage, cpu) in [("MAP", &measured.map_cpu), ("MERGE", &measured.merge_cpu)] {
+                let all: f64 = cpu.iter().map(Duration::as_secs_f64).sum();
+                let most = cpu.iter().map(Duration::as_secs_f64).fold(0.0, f64::max);
+                let what = format!("hot: {percent} % in one group: {stage}'s busiest by the mean");
+                print(&what, most * cpu.len() as f64 / all, if percent > 0 { "reach ≤ 1.5" } else { "" });
+            }
+        }
+        Ok(())
+    }
+
+    fn per_million(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() / (self.events as f64 / 1e6)
     }
 }
