@@ -95,7 +95,7 @@ impl Accepted {
 
 fn hash(spec: &PipelineSpec) -> String {
     let mut value = serde_json::to_value(spec).expect("a spec is plain maps, lists and scalars");
-    forget(&mut value, &["suspend", "apply", "approve", "deletionPolicy", "tests", "objectives"]);
+    forget(&mut value, &["suspend", "apply", "approve", "deletionPolicy", "tests", "objectives", "schedules"]);
     for part in ["process", "serve"] {
         forget(&mut value[part], &["replicas", "autoscale", "resources", "ingress"]);
     }

@@ -14,7 +14,7 @@ use crds::{spec::ClickstreamPipeline, status::PipelineStatus};
 use futures_util::StreamExt as _;
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    batch::v1::Job,
+    batch::v1::{CronJob, Job},
     core::v1::{ConfigMap, ObjectReference, Service},
 };
 use kube::{
@@ -39,6 +39,7 @@ use crate::{
     metrics::Metrics,
     observed::{Objects, Reading},
     pulse::{LOOK_EVERY, Memory, Pulse},
+    schedules::{self, Failed},
     scrape::Scraper,
     status::{Facts, status},
     steps::{Step, Steps, decide},
@@ -145,6 +146,7 @@ pub async fn run(setting: Setting) {
     controller
         .owns(api::<Deployment>(&client, namespace), ours.clone())
         .owns(api::<Job>(&client, namespace), ours.clone())
+        .owns(api::<CronJob>(&client, namespace), ours.clone())
         .owns(api::<ConfigMap>(&client, namespace), ours.clone())
         .owns(api::<Service>(&client, namespace), ours)
         .run(reconcile, on_error, context)
@@ -213,6 +215,7 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
     let asked = asked?;
     let Some(pipeline) = asked.as_ref().filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
         context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(known));
+        context.metrics.schedules_failed(&key(known), 0);
         // Owner references take everything away but what holds data.
         return match &asked {
             Some(pipeline) => leave::leave(pipeline, context).await,
@@ -235,6 +238,9 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
             .map_err(|source| ReconcileError::Api { action: step.to_string(), source: Box::new(source) })?;
     }
     announce(pipeline, context, &steps.now, choice.refused.as_ref()).await;
+    let failed = choice.runs.as_ref().map(|accepted| schedules::failed(&owner.name, accepted, &observed));
+    context.metrics.schedules_failed(&key(pipeline), failed.as_ref().map_or(0, Vec::len));
+    warn(pipeline, context, &failed.unwrap_or_default()).await;
     let facts = Facts {
         name: &owner.name,
         generation: pipeline.metadata.generation,
@@ -304,6 +310,23 @@ async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[St
         let event = Event { type_, reason: reason.into(), note: Some(note(text)), action: action.into(), secondary };
         context.metrics.wrote("Event", "create");
         if let Err(error) = context.recorder.publish(&event, &reference).await {
+            tracing::warn!(%error, "an event was not written");
+        }
+    }
+}
+
+/// An event for schedules whose last run failed, once: the condition knows them from then on.
+async fn warn(pipeline: &ClickstreamPipeline, context: &Context, failed: &[Failed]) {
+    let before = pipeline.status.iter().flat_map(|status| &status.conditions);
+    let told: Vec<&str> =
+        before.filter(|one| one.type_ == schedules::CONDITION).map(|one| one.message.as_str()).collect();
+    let news = failed.iter().filter(|failed| !told.iter().any(|told| told.contains(&failed.told)));
+    for Failed { told, .. } in news {
+        let (reason, action) = (schedules::FAILED.into(), "Replay".into());
+        let event =
+            Event { type_: EventType::Warning, reason, note: Some(note(told.clone())), action, secondary: None };
+        context.metrics.wrote("Event", "create");
+        if let Err(error) = context.recorder.publish(&event, &pipeline.object_ref(&())).await {
             tracing::warn!(%error, "an event was not written");
         }
     }

@@ -172,7 +172,7 @@ fn stop(owner: &Owner, accepted: &crate::accepted::Accepted, live: &Objects, job
             (Kind::Deployment, Some(object)) if found["spec"]["replicas"] != 0 && differs(live, object) => {
                 steps.push(Step::Apply(object.clone()));
             }
-            (Kind::Deployment, None) => steps.push(delete),
+            (Kind::Deployment, None) | (Kind::CronJob, _) => steps.push(delete),
             (Kind::Job, _) if name != job && job_state(live, name) == JobState::Running => steps.push(delete),
             _ => {}
         }

@@ -18,6 +18,9 @@ pub struct Metrics {
     writes: IntCounterVec,
     leader: IntGauge,
     in_progress_since: IntGauge,
+    failed_schedules: IntGauge,
+    /// How many failed, by pipeline: written by their reconciles.
+    failed_by_pipeline: Arc<Mutex<BTreeMap<String, usize>>>,
     /// How many reconciles began at each second and have not ended: written as they begin and end.
     in_progress: Arc<Mutex<BTreeMap<i64, u32>>>,
 }
@@ -60,12 +63,24 @@ impl Metrics {
         let since = "Unix seconds at which the oldest reconcile under way began; 0 if there is none.";
         let in_progress_since =
             register(&registry, IntGauge::new("clickstream_operator_reconcile_in_progress_start_seconds", since));
+        let failed = "Schedules of all pipelines whose last run failed.";
+        let failed_schedules = register(&registry, IntGauge::new("clickstream_operator_schedules_failed", failed));
         let build = register(
             &registry,
             IntGaugeVec::new(Opts::new("clickstream_operator_build_info", "The program's version."), &["version"]),
         );
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Self { registry, reconciles, duration, writes, leader, in_progress_since, in_progress: Arc::default() }
+        Self {
+            registry,
+            reconciles,
+            duration,
+            writes,
+            leader,
+            in_progress_since,
+            failed_schedules,
+            failed_by_pipeline: Arc::default(),
+            in_progress: Arc::default(),
+        }
     }
 
     /// A write to the API server.
@@ -94,6 +109,14 @@ impl Metrics {
         change(&mut began);
         began.retain(|_, count| *count > 0);
         self.in_progress_since.set(began.keys().next().copied().unwrap_or(0));
+    }
+
+    /// How many schedules of a pipeline failed the last time.
+    pub fn schedules_failed(&self, pipeline: &str, count: usize) {
+        let mut all = self.failed_by_pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(pipeline.to_owned(), count);
+        all.retain(|_, count| *count > 0);
+        self.failed_schedules.set(all.values().sum::<usize>() as i64);
     }
 
     /// Whether this process leads.

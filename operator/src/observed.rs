@@ -21,6 +21,8 @@ pub enum Kind {
     Deployment,
     /// An address outside the cluster.
     Ingress,
+    /// A schedule.
+    CronJob,
     /// Which pods Prometheus reads.
     PodMonitor,
     /// When somebody is told.
@@ -29,7 +31,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that every cluster has, in order.
-    pub const OWN: [Self; 7] = [
+    pub const OWN: [Self; 8] = [
         Self::ConfigMap,
         Self::Job,
         Self::NetworkPolicy,
@@ -37,6 +39,7 @@ impl Kind {
         Self::PodDisruptionBudget,
         Self::Deployment,
         Self::Ingress,
+        Self::CronJob,
     ];
 
     /// API group, version, kind and plural.
@@ -50,6 +53,7 @@ impl Kind {
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
+            Self::CronJob => ("batch", "v1", "CronJob", "cronjobs"),
             Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
             Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
         }
@@ -91,6 +95,33 @@ pub fn job_state(objects: &Objects, name: &str) -> JobState {
         (Some(_), _) => JobState::Complete,
         (_, Some(failed)) => JobState::Failed(failed["message"].as_str().unwrap_or_default().to_owned()),
         _ => JobState::Running,
+    }
+}
+
+/// What the last run of a CronJob came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRun {
+    /// There was none yet.
+    None,
+    /// It has not ended yet.
+    Running,
+    /// It did what it should.
+    Succeeded,
+    /// It did not.
+    Failed,
+}
+
+/// Reads what the last run of a CronJob came to; none where there is no such object.
+#[must_use]
+pub fn last_run(objects: &Objects, name: &str) -> LastRun {
+    let Some(found) = objects.get(&(Kind::CronJob, name.to_owned())) else { return LastRun::None };
+    let status = &found["status"];
+    // Both are written by the cluster, in one form: they are in order as text.
+    match (status["lastScheduleTime"].as_str(), status["lastSuccessfulTime"].as_str()) {
+        _ if status["active"].as_array().is_some_and(|active| !active.is_empty()) => LastRun::Running,
+        (None, _) => LastRun::None,
+        (Some(started), Some(succeeded)) if succeeded >= started => LastRun::Succeeded,
+        _ => LastRun::Failed,
     }
 }
 

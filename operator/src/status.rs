@@ -5,9 +5,10 @@ use crds::status::{Condition, PartStatus, PipelineStatus, PlanStatus, ProcessSta
 use crate::{
     accepted::Accepted,
     choice::{PAUSED_ANNOTATION, Refusal},
-    desired::{PIPELINE_LABEL, Part, Role, parts, setup},
-    observed::{JobState, Objects, Reading, job_state, rollout},
+    desired::{PIPELINE_LABEL, Part, Role, parts, schedules::cron_job_name, setup},
+    observed::{JobState, LastRun, Objects, Reading, job_state, last_run, rollout},
     pulse::Pulse,
+    schedules,
     steps::Steps,
 };
 
@@ -196,13 +197,38 @@ fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)])
             Said { type_: "Progressing", status: "True", reason: "Applying", message: cut(told.join(", ")) }
         }
     };
+    let schedules = facts.accepted.and_then(|accepted| schedules(facts, accepted));
     let approved = facts.plan.map(|plan| Said {
         type_: "Approved",
         status: "False",
         reason: "Waiting",
         message: format!("status.plan says what would change; to have it done, set spec.approve: {}", plan.hash),
     });
-    [ready, accepted, topics, workers, progressing].into_iter().chain(approved).collect()
+    [ready, accepted, topics, workers, progressing].into_iter().chain(schedules).chain(approved).collect()
+}
+
+/// What the last runs of all schedules came to, if there are any.
+fn schedules(facts: &Facts<'_>, accepted: &Accepted) -> Option<Said> {
+    let said = |status, reason, message| Said { type_: schedules::CONDITION, status, reason, message: cut(message) };
+    let all = &accepted.spec.schedules;
+    let Reading::Known(live) = facts.observed else {
+        return (!all.is_empty()).then(|| said("Unknown", "Unknown", "the cluster does not answer".into()));
+    };
+    let failed = schedules::failed(facts.name, accepted, facts.observed);
+    let has_run = |schedule: &crds::spec::Schedule| {
+        let name = cron_job_name(facts.name, &schedule.name);
+        last_run(live, &name) == LastRun::Succeeded
+    };
+    if !failed.is_empty() {
+        let told: Vec<String> = failed.into_iter().map(|failed| failed.told).collect();
+        return Some(said("False", schedules::FAILED, told.join("; ")));
+    }
+    let run: Vec<&str> = all.iter().filter(|one| has_run(one)).map(|one| one.name.as_str()).collect();
+    match (all.is_empty(), run.is_empty()) {
+        (true, _) => None,
+        (_, true) => Some(said("Unknown", "NotRun", "no schedule has run yet".into())),
+        _ => Some(said("True", "Succeeded", format!("the last runs of {} succeeded", run.join(", ")))),
+    }
 }
 
 fn nothing_yet(facts: &Facts<'_>) -> String {

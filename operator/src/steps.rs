@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     accepted::{self, Accepted},
-    desired::{self, HASH_ANNOTATION, IMAGE_ANNOTATION, MANIFEST_KEY, Object, Owner, set_image, setup},
+    desired::{self, IMAGE_ANNOTATION, MANIFEST_KEY, Object, Owner, pods_hash, set_image, setup},
     observed::{JobState, Kind, Objects, Reading, job_state, rollout},
 };
 
@@ -144,11 +144,10 @@ fn leftovers(owner: &Owner, live: &Objects) -> Vec<Step> {
 /// brings another image, restarts nothing. What changes the spec, or `restart`, moves them to it.
 fn wanted(owner: &Owner, accepted: &Accepted, live: &Objects) -> Vec<Object> {
     let mut wanted = desired::objects(owner, accepted);
-    for object in wanted.iter_mut().filter(|object| object.kind == Kind::Deployment) {
+    for object in wanted.iter_mut().filter(|object| matches!(object.kind, Kind::Deployment | Kind::CronJob)) {
         let Some(found) = live.get(&(object.kind, object.name.clone())) else { continue };
         let made_with = found["metadata"]["annotations"][IMAGE_ANNOTATION].as_str();
-        let hash = |object: &Value| object["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION].clone();
-        if let Some(image) = made_with.filter(|_| hash(found) == hash(&object.body)) {
+        if let Some(image) = made_with.filter(|_| pods_hash(found) == pods_hash(&object.body)) {
             set_image(&mut object.body, image);
         }
     }

@@ -27,6 +27,12 @@ const ROWS: &[Row] = &[
         &[LEADS, (r#"clickstream_operator_reconciles_total{WEB, result="error"}"#, "0+1x30")],
         &["ClickstreamReconcileErrors"],
     ),
+    (
+        "the last run of a schedule failed",
+        &[LEADS, ("clickstream_operator_schedules_failed{WEB}", "0x20 1x10")],
+        &["ClickstreamScheduleFailed"],
+    ),
+    ("schedules succeed", &[LEADS, ("clickstream_operator_schedules_failed{WEB}", "1x20 0x10")], &[]),
     ("reconciles go well", &[LEADS, (r#"clickstream_operator_reconciles_total{WEB, result="ok"}"#, "0+60x30")], &[]),
     ("some events are on their way", &[LEADS, (ACCEPTED, "0+60000x30"), (UNACCOUNTED, "1000x30")], &[]),
     (

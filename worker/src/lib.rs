@@ -53,6 +53,7 @@ pub mod objects;
 #[cfg(feature = "fleet")]
 pub mod kafka;
 
+pub mod history;
 pub mod memory;
 pub mod cases;
 

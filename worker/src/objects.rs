@@ -105,6 +105,24 @@ impl Objects {
         Self { prefix: self.key(name), ..self.clone() }
     }
 
+    /// Brings an object into a file.
+    ///
+    /// # Errors
+    /// When it does not come whole.
+    pub fn fetch(&self, name: &str, file: &Path) -> Result<(), FileError> {
+        let key = self.key(name);
+        let fetched = self.runtime.block_on(async {
+            let mut parts = self.store.get(&key).await?.into_stream();
+            let mut to = tokio::fs::File::create(file).await?;
+            while let Some(part) = parts.try_next().await? {
+                to.write_all(&part).await?;
+            }
+            to.sync_all().await?;
+            Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
+        });
+        fetched.map_err(failed("read the object", &key))
+    }
+
     fn key(&self, below: &str) -> Key {
         let parts = below.split('/').filter(|part| !part.is_empty()).map(PathPart::from);
         parts.fold(self.prefix.clone(), Key::join)

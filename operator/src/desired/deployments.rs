@@ -1,10 +1,10 @@
 //! Deployments of the parts, and how many of their pods may be missing.
 
-use crds::spec::{PipelineSpec, Volume};
+use crds::spec::{PipelineSpec, Sink, Volume};
 use serde_json::{Value, json};
 
 use super::{
-    IMAGE_ANNOTATION, Object, Owner, Part, Role, labels, object,
+    HASH_ANNOTATION, IMAGE_ANNOTATION, Object, Owner, Part, Role, labels, object,
     pods::{self, HEALTH_PORT, MANIFEST_PATH, Pod},
     secrets,
 };
@@ -43,10 +43,23 @@ pub(super) fn deployment(owner: &Owner, accepted: &Accepted, part: &Part) -> Obj
     deployment
 }
 
-/// Has the pods of a Deployment made with `image`, and says so beside them: words in the template would restart them.
-pub fn set_image(deployment: &mut Value, image: &str) {
-    deployment["spec"]["template"]["spec"]["containers"][0]["image"] = Value::from(image);
-    deployment["metadata"]["annotations"][IMAGE_ANNOTATION] = Value::from(image);
+/// Has the pods of a Deployment or CronJob made with `image`, and says so beside them: words in the template would restart
+/// them.
+pub fn set_image(object: &mut Value, image: &str) {
+    let template = match object["spec"].get("jobTemplate") {
+        Some(_) => &mut object["spec"]["jobTemplate"]["spec"]["template"],
+        None => &mut object["spec"]["template"],
+    };
+    template["spec"]["containers"][0]["image"] = Value::from(image);
+    object["metadata"]["annotations"][IMAGE_ANNOTATION] = Value::from(image);
+}
+
+/// The hash of the spec that the pods of a Deployment or CronJob are made for.
+#[must_use]
+pub fn pods_hash(object: &Value) -> &Value {
+    let spec = &object["spec"];
+    let template = spec.get("jobTemplate").map_or(&spec["template"], |job| &job["spec"]["template"]);
+    &template["metadata"]["annotations"][HASH_ANNOTATION]
 }
 
 fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {
@@ -103,12 +116,17 @@ fn sink<'a>(spec: &'a PipelineSpec, part: &Part, pod: &mut Pod<'a>) {
     let Some(sink) = spec.sinks.iter().find(|sink| Some(&sink.name) == part.item.as_ref()) else { return };
     pod.resources = sink.resources.as_ref();
     pod.secrets = secrets::of_sink(spec, sink);
+    archive(sink, pod);
+}
+
+/// Mounts where the files of a sink are.
+pub(super) fn archive<'a>(sink: &'a Sink, pod: &mut Pod<'a>) {
     if let Some(parquet) = &sink.parquet {
         mount(pod, &format!("sinks.{}.parquet.path", sink.name), parquet.volume.as_ref(), &parquet.path);
     }
 }
 
-fn lookups<'a>(spec: &'a PipelineSpec, pod: &mut Pod<'a>) {
+pub(super) fn lookups<'a>(spec: &'a PipelineSpec, pod: &mut Pod<'a>) {
     for lookup in &spec.lookups {
         if let Some(file) = &lookup.file {
             mount(pod, &format!("lookups.{}.file", lookup.name), lookup.volume.as_ref(), file);

@@ -3,6 +3,7 @@
 mod deployments;
 mod network;
 mod pods;
+pub mod schedules;
 mod secrets;
 mod services;
 pub mod deletion;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use self::monitoring::Monitoring;
 pub use self::{
-    deployments::{SERVE_PORT, set_image},
+    deployments::{SERVE_PORT, pods_hash, set_image},
     pods::HEALTH_PORT,
 };
 use crate::{accepted::Accepted, observed::Kind};
@@ -109,6 +110,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted) -> Vec<Object> {
         all.push(deployments::deployment(owner, accepted, &part));
     }
     all.extend(services::ingress(owner, spec));
+    all.extend(schedules::cron_jobs(owner, accepted));
     all.extend(monitoring::objects(owner, spec));
     all.sort_by_key(|object| object.kind);
     all

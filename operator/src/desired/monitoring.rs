@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::spec::{Objectives, PipelineSpec};
+use crds::spec::{Duration, Objectives, PipelineSpec};
 use serde_json::{Value, json};
 
 use super::{Object, Owner, PIPELINE_LABEL, object};
@@ -16,6 +16,12 @@ const INTERVAL: &str = "30s";
 
 /// The pipeline's label, as Prometheus writes it.
 const SERIES_LABEL: &str = "clickstream_dev_pipeline";
+
+/// 1 while results are older than promised, 0 while they are not.
+const LATE_SERIES: &str = "clickstream:results_late:bool";
+
+/// Samples below which a share of time says nothing: ten minutes, where rules are evaluated twice a minute.
+const SAMPLES_MIN: u32 = 20;
 
 /// Which of these objects are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -64,26 +70,32 @@ fn rules(owner: &Owner, spec: &PipelineSpec) -> Option<Object> {
         return None;
     }
     let of = format!("namespace=\"{}\", {SERIES_LABEL}=\"{}\"", owner.namespace, owner.name);
-    let place = format!("{}/{}", owner.namespace, owner.name);
+    let place = place(owner);
     let silent = alert(
         "ClickstreamPipelineSilent",
         ("critical", "10m"),
         &format!("absent(clickstream_process_lag_events{{{of}}})"),
         &format!("Nobody says how pipeline {place} is doing: no pod of serve answers."),
     );
-    let promised = spec.objectives.as_ref().map(|objectives| promises(&of, &place, objectives)).unwrap_or_default();
+    let promised = spec.objectives.as_ref().map(|objectives| promises(owner, &of, objectives)).unwrap_or_default();
     let rules: Vec<Value> = std::iter::once(silent).chain(promised).collect();
     let rest = json!({ "spec": { "groups": [{ "name": format!("clickstream-{}", owner.name), "rules": rules }] } });
     Some(object(owner, Kind::PrometheusRule, owner.name.clone(), "monitoring", rest))
 }
 
-fn promises(of: &str, place: &str, objectives: &Objectives) -> Vec<Value> {
+fn place(owner: &Owner) -> String {
+    format!("{}/{}", owner.namespace, owner.name)
+}
+
+fn promises(owner: &Owner, of: &str, objectives: &Objectives) -> Vec<Value> {
+    let place = place(owner);
+    let age = format!(
+        "max(clickstream_process_lag_events{{{of}}}) \
+         / clamp_min(sum(rate(clickstream_process_records_total{{{of}}}[5m])), 1)"
+    );
     let latency = objectives.latency_p95.map(|promised| {
         let seconds = promised.millis as f64 / 1_000.0;
-        let expr = format!(
-            "max(clickstream_process_lag_events{{{of}}}) \
-             / clamp_min(sum(rate(clickstream_process_records_total{{{of}}}[5m])), 1) > {seconds}"
-        );
+        let expr = format!("{age} > {seconds}");
         let told = format!("Events of {place} wait longer than the {promised} that objectives.latencyP95 promises.");
         alert("ClickstreamLatencyObjective", ("warning", "5m"), &expr, &told)
     });
@@ -96,7 +108,28 @@ fn promises(of: &str, place: &str, objectives: &Objectives) -> Vec<Value> {
         let told = format!("More events of {place} are unaccounted for than objectives.accuracy allows.");
         alert("ClickstreamAccuracyObjective", ("critical", "1m"), &expr, &told)
     });
-    latency.into_iter().chain(accuracy).collect()
+    let availability = objectives.latency_p95.zip(objectives.availability);
+    let availability = availability.map(|(latency, promised)| available(owner, of, &age, latency, promised));
+    latency.into_iter().chain(accuracy).chain(availability.into_iter().flatten()).collect()
+}
+
+/// Whether results are older than they should be, as a series of its own; and that they were for too much of the last day. Time in which
+/// nobody says how old they are is not counted: of that another rule tells.
+fn available(owner: &Owner, of: &str, age: &str, latency: Duration, promised: f64) -> [Value; 2] {
+    let place = place(owner);
+    let recorded = json!({
+        "record": LATE_SERIES,
+        "expr": format!("{age} > bool {}", latency.millis as f64 / 1_000.0),
+        "labels": { "namespace": owner.namespace, SERIES_LABEL: owner.name },
+    });
+    let expr = format!(
+        "avg_over_time({LATE_SERIES}{{{of}}}[1d]) > {:.6} and count_over_time({LATE_SERIES}{{{of}}}[1d]) >= {SAMPLES_MIN}",
+        1.0 - promised
+    );
+    let told = format!(
+        "Results of {place} were older than {latency} for a larger share of the last day than objectives.availability allows."
+    );
+    [recorded, alert("ClickstreamAvailabilityObjective", ("warning", "5m"), &expr, &told)]
 }
 
 fn alert(name: &str, (severity, lasting): (&str, &str), expr: &str, told: &str) -> Value {

@@ -39,8 +39,16 @@ pub(super) fn of_sink(spec: &PipelineSpec, sink: &Sink) -> Vec<String> {
 pub(super) fn of_process(spec: &PipelineSpec) -> Vec<String> {
     let mut all = of_kafka(spec);
     all.extend(spec.process.checkpoints.credentials_secret.clone());
+    let personal = spec.streams.iter().flat_map(|stream| &stream.fields).filter_map(|field| field.pii.as_ref());
+    all.extend(personal.map(|personal| personal.hash.key_secret.clone()));
     all.extend(spec.lookups.iter().filter_map(|lookup| Some(lookup.couchbase.as_ref()?.connection_secret.clone())));
     unique(all)
+}
+
+/// Those of one or the other.
+pub(super) fn together(mut one: Vec<String>, other: Vec<String>) -> Vec<String> {
+    one.extend(other);
+    unique(one)
 }
 
 /// Those of `clickstream setup`: it makes topics and buckets.

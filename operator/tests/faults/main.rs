@@ -29,9 +29,9 @@ use store::{Key, Store};
 /// A run ends within milliseconds; this is for busy cores.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A cluster that did not change during so many of the operator's reads has settled: a reconcile takes nine, so that two
+/// A cluster that did not change during so many of the operator's reads has settled: a reconcile takes ten, so that two
 /// whole ones found nothing to do.
-const QUIET_READS: usize = 27;
+const QUIET_READS: usize = 30;
 
 /// Rounds of the cluster's own controllers in which what is gone stays gone.
 const GONE_ROUNDS: usize = 30;
@@ -47,8 +47,8 @@ const REFUSALS: [u16; 4] = [409, 429, 500, 504];
 /// What can go wrong with a list.
 const LISTS: [Fault; 2] = [Fault::ListFails(500), Fault::ListStale(3)];
 
-/// Lists of a stage at which something goes wrong: five of the watches, then those of the first reconciles.
-const LISTS_MAX: usize = 24;
+/// Lists of a stage at which something goes wrong: six of the watches, then those of the first reconciles.
+const LISTS_MAX: usize = 26;
 
 /// What can go wrong with a watched change.
 const WATCHES: [Fault; 2] = [Fault::WatchDrops, Fault::WatchRepeats];
@@ -89,6 +89,10 @@ fn example() -> Value {
     let mut object: Value = serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
     object["metadata"] = json!({"name": PIPELINE, "namespace": "shop"});
     object["spec"]["process"].as_object_mut().unwrap().remove("autoscale");
+    let topic = object["spec"]["topics"][0]["name"].clone();
+    let archive = json!({"name": "archive", "topics": [topic], "parquet": {"path": "s3://lake/archive/"}});
+    object["spec"]["sinks"].as_array_mut().unwrap().insert(0, archive);
+    object["spec"]["schedules"] = json!([{"name": "nightly", "cron": "15 2 * * *", "replay": {"from": "archive"}}]);
     object
 }
 

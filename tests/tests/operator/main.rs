@@ -12,4 +12,6 @@ mod leave;
 mod life;
 mod many;
 mod plugin;
+mod promises;
 mod rights;
+mod schedules;

@@ -135,7 +135,7 @@ fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyho
 }
 
 /// The key that hides personal fields, from the one secret that they name.
-fn hash_key(spec: &PipelineSpec, secrets: &Secrets) -> Result<[u8; 32], Mistake> {
+pub(super) fn hash_key(spec: &PipelineSpec, secrets: &Secrets) -> Result<[u8; 32], Mistake> {
     let fields = spec.streams.iter().flat_map(|stream| &stream.fields).filter_map(|field| field.pii.as_ref());
     let named: std::collections::BTreeSet<&str> = fields.map(|pii| pii.hash.key_secret.as_str()).collect();
     let mut named = named.into_iter();

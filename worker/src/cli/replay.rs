@@ -1,7 +1,11 @@
-//! `clickstream replay`: tables computed again from what their topics still hold, beside the live ones, compared and shown.
+//! `clickstream replay`: tables computed again from what their topics still hold, beside the live ones, compared and shown;
+//! or from the archive of a sink, and compared.
+
+mod history;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -39,6 +43,27 @@ pub struct Args {
     /// Give up what waits: the old rows stay.
     #[arg(long, conflicts_with_all = ["tables", "all", "switch"])]
     pub abandon: bool,
+    /// Read the archive of this sink in place of the topics, and compare: exit code 1 where tables differ.
+    #[arg(long, value_name = "SINK", conflicts_with_all = ["all", "switch", "abandon"])]
+    pub from: Option<String>,
+    /// With --from: compare windows that ended within this time before the last that is compared, such as 24h.
+    #[arg(long, value_name = "DURATION", requires = "from")]
+    pub since: Option<crds::spec::Duration>,
+    /// With --from: where lookup files lie; the manifest's directory by default.
+    #[arg(long, value_name = "DIR", requires = "from")]
+    pub files: Option<PathBuf>,
+    /// With --from: how to tell what was found.
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "from")]
+    pub format: Format,
+}
+
+/// How results are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Lines for people.
+    Text,
+    /// One JSON object.
+    Json,
 }
 
 /// A table that waits: its name, the epoch that is shown and the one that is computed.
@@ -55,6 +80,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let there = catalogue::read(&cluster, &names)?;
     let checked = catalogue::settle(&there, checked);
     catalogue::agree(&there, &checked)?;
+    if let Some(from) = &args.from {
+        return history::run(&args, from, &cluster, &checked, &there);
+    }
     if args.abandon {
         return abandon(&cluster, &names, &there);
     }

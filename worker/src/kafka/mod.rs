@@ -34,6 +34,7 @@ pub mod process;
 pub mod epochs;
 
 pub mod facts;
+pub mod history;
 pub mod feed;
 pub mod feeding;
 pub mod tailing;

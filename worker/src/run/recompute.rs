@@ -5,7 +5,6 @@ use std::sync::Arc;
 use engine::{
     batch::RawBatch,
     map::{MapContext, MapTask},
-    merge::MergeTask,
     output::{Output, Row, Source, TableSchema, schemas},
     plan::Plan,
     time::Millis,
@@ -13,6 +12,7 @@ use engine::{
 
 use crate::{
     driver::Layout,
+    history::stage::Stage,
     log::EmbeddedLog,
     ports::{Log, LogError, PROCESS, TopicPartition},
     store::{ResultRecord, TableStore},
@@ -43,7 +43,9 @@ pub(super) fn recompute(
         input.read(log)?;
         inputs.push(input);
     }
-    let mut stage = Stage::new(plan)?;
+    let mut stage = Stage::new(plan);
+    let mut tables = Tables { schemas: schemas(plan), store: TableStore::open(None, plan)?, next: 0 };
+    let mut write = |rows: &[Row]| tables.write(rows);
     let mut output = Output::default();
     for turn in 1.. {
         let next = (0..inputs.len()).filter_map(|at| Some((inputs[at].arrival()?, at))).min();
@@ -51,19 +53,19 @@ pub(super) fn recompute(
         let input = &mut inputs[at];
         input.task.process(&mut input.batch);
         input.task.flush(&mut output);
-        stage.take(&mut output)?;
+        stage.take(&mut output, &mut write)?;
         input.read(log)?;
         if turn % FLUSH_EVERY == 0 {
-            stage.flush()?;
+            stage.flush(&mut write)?;
         }
     }
     for input in &mut inputs {
         input.task.finish();
         input.task.flush(&mut output);
-        stage.take(&mut output)?;
+        stage.take(&mut output, &mut write)?;
     }
-    while stage.flush()? {}
-    Ok(stage.store)
+    while stage.flush(&mut write)? {}
+    Ok(tables.store)
 }
 
 fn sources(plan: &Plan) -> Vec<Source> {
@@ -98,48 +100,15 @@ impl Input {
     }
 }
 
-/// All MERGE tasks, and the tables behind them.
-struct Stage {
-    merges: Vec<MergeTask>,
+/// The tables, and how rows come there.
+struct Tables {
     schemas: Vec<TableSchema>,
     store: TableStore,
     /// Offset of the next result.
     next: u64,
 }
 
-impl Stage {
-    fn new(plan: &Arc<Plan>) -> anyhow::Result<Self> {
-        Ok(Self {
-            merges: (0..plan.shuffle_partitions).map(|partition| MergeTask::new(Arc::clone(plan), partition)).collect(),
-            schemas: schemas(plan),
-            store: TableStore::open(None, plan)?,
-            next: 0,
-        })
-    }
-
-    /// Merges what a task says and writes its rows; whether there was a message.
-    fn take(&mut self, output: &mut Output) -> anyhow::Result<bool> {
-        let mut heard = false;
-        for (merge, message) in self.merges.iter_mut().zip(&output.shuffle).filter(|(_, message)| !message.is_empty()) {
-            merge.apply(merge.position(), message).map_err(|corrupt| anyhow::anyhow!("a bug: {}", corrupt.0))?;
-            heard = true;
-        }
-        self.write(&output.rows)?;
-        output.clear();
-        Ok(heard)
-    }
-
-    /// Lets out what MERGE tasks hold; whether that was news for others of them.
-    fn flush(&mut self) -> anyhow::Result<bool> {
-        let mut heard = false;
-        for at in 0..self.merges.len() {
-            let mut output = Output::default();
-            self.merges[at].flush_all(&mut output);
-            heard |= self.take(&mut output)?;
-        }
-        Ok(heard)
-    }
-
+impl Tables {
     fn write(&mut self, rows: &[Row]) -> anyhow::Result<()> {
         let written = rows.iter().map(|row| {
             let (mut key, mut document) = (Vec::new(), Vec::new());

@@ -36,6 +36,19 @@ pub struct Document<'a> {
     pub values: Pairs<'a>,
 }
 
+impl Document<'_> {
+    /// What the row says, for people and for comparing: its columns but the group's, in order.
+    #[must_use]
+    pub fn says(&self) -> String {
+        let mut text = String::new();
+        for (name, value) in &self.values.0 {
+            text.push_str(if text.is_empty() { "" } else { ", " });
+            text.push_str(&format!("{name} {}", value.get()));
+        }
+        text
+    }
+}
+
 /// The members of a JSON object in the order they were written, values as text.
 #[derive(Debug, Default)]
 pub struct Pairs<'a>(pub Vec<(Cow<'a, str>, &'a RawValue)>);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value;
 use xxhash_rust::xxh3::{Xxh3, xxh3_128};
 
 use crate::{
+    history::rows::identity,
     kafka::{client::Cluster, compacted::read_all, names::Names},
     ports::LogError,
     store::Document,
@@ -92,21 +92,10 @@ fn rows(
         }
         let mut values = Xxh3::new();
         values.update(row.window_end.unwrap_or_default().as_bytes());
-        let mut text = String::new();
-        for (name, value) in &row.values.0 {
-            text.push_str(if text.is_empty() { "" } else { ", " });
-            text.push_str(&format!("{name} {}", value.get()));
-        }
+        let text = row.says();
         values.update(text.as_bytes());
         rows.insert(hash, values.digest());
         each(hash, &identity, &text);
     })?;
     Ok(rows)
-}
-
-/// The key of a row without table and epoch: window start and group.
-fn identity(key: &[u8]) -> String {
-    let parts: Vec<Value> = serde_json::from_slice(key).unwrap_or_default();
-    let parts = parts.iter().skip(2).filter(|part| !part.is_null());
-    parts.map(|part| part.as_str().map_or_else(|| part.to_string(), str::to_owned)).collect::<Vec<_>>().join(", ")
 }

@@ -1,0 +1,189 @@
+//! `clickstream replay --from SINK` over a real Kafka: what the archive says is what is shown, while events flow and after; and
+//! where a file is gone, changed or repeated, it is told.
+//!
+//! Needs Java and Maven (`tests/run` installs them); `tests/kafka/fetch` gets the broker.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use tests::{
+    binary::{Ended, run},
+    kafka::Broker,
+    roles::{PATIENCE, Role, role, set_up, wait},
+};
+
+/// Events a second, and all of them.
+const RATE: u64 = 2_000;
+const EVENTS: u64 = 60_000;
+
+fn manifest(directory: &Path, broker: &Broker) -> PathBuf {
+    let text = format!(
+        "apiVersion: clickstream.dev/v1alpha1
+kind: ClickstreamPipeline
+metadata: {{name: kept}}
+spec:
+  kafka: {{bootstrapServers: ['{}']}}
+  topics:
+  - {{name: views, partitions: 3}}
+  - {{name: other, partitions: 1}}
+  ingest:
+  - name: made
+    topic: views
+    synthetic:
+      count: {EVENTS}
+      eventsPerSecond: {RATE}
+      fields: {{id: {{uuid: {{}}}}, user: {{choice: [a, b, c, d, e]}}, at: {{now: {{}}}}, price: {{decimal: {{min: 1, max: 100}}}}}}
+  streams:
+  - name: seen
+    topics: [views]
+    key: user
+    eventTime: {{field: at, outOfOrderness: 1s, idleAfter: 5s}}
+    id: {{field: id, deduplicateWithin: 1m}}
+    fields:
+    - {{name: id, type: string}}
+    - {{name: user, type: string}}
+    - {{name: at, type: timestamp}}
+    - {{name: price, type: decimal}}
+  - name: others
+    topics: [other]
+    eventTime: {{field: at, outOfOrderness: 1s}}
+    fields:
+    - {{name: at, type: timestamp}}
+  tables:
+  - name: by_second
+    from: seen
+    window: {{tumbling: 1s}}
+    groupBy: [user]
+    select: {{views: count(), spent: sum(price), people: approx_distinct(id)}}
+  - name: totals
+    from: seen
+    groupBy: [user]
+    maxGroups: 100
+    select: {{views: count(), spent: sum(price)}}
+  - name: elsewhere
+    from: others
+    window: {{tumbling: 1s}}
+    select: {{views: count()}}
+  sinks:
+  - {{name: bronze, topics: [views], parquet: {{path: '{}', partitionBy: hour, rollEvery: 1s}}}}
+  - {{name: silver, streams: [seen], parquet: {{path: '{}', rollEvery: 1s}}}}
+",
+        broker.address,
+        directory.join("bronze").display(),
+        directory.join("silver").display(),
+    );
+    let file = directory.join("kept.yaml");
+    fs::write(&file, text).unwrap();
+    file
+}
+
+fn replay(manifest: &Path, more: &[&str]) -> Ended {
+    run(role("replay", manifest, more).unwrap(), PATIENCE).unwrap()
+}
+
+const TABLES: [&str; 6] = ["--from", "bronze", "--table", "by_second", "--table", "totals"];
+
+fn found(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{}{}", ended.stdout, ended.stderr))
+}
+
+/// Equal and differing rows of a table, and those that were not compared.
+fn counts(found: &Value, table: &str) -> [u64; 3] {
+    let of = found["tables"].as_array().unwrap().iter().find(|of| of["table"] == table).unwrap();
+    let sum = |of: &Value, names: [&str; 3]| names.map(|name| of[name].as_u64().unwrap()).iter().sum();
+    let left_out = sum(&of["left_out"], ["open", "early", "ahead"]);
+    [of["equal"].as_u64().unwrap(), sum(of, ["changed", "gone", "new"]), left_out]
+}
+
+/// Every file of the archive with records, by name.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { all.extend(files(&path)) } else { all.push(path) }
+    }
+    all.retain(|path| path.extension().is_some_and(|extension| extension == "parquet"));
+    all.sort();
+    all
+}
+
+#[test]
+fn the_archive_says_what_is_shown() {
+    let broker = Broker::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let manifest = manifest(directory.path(), &broker);
+    set_up(&manifest).unwrap();
+    let wrong = replay(&manifest, &["--from", "bronce", "--table", "nothing"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", wrong.stderr);
+    assert!(
+        wrong.stderr.contains("no such sink; of those that archive raw topics there are bronze"),
+        "{}",
+        wrong.stderr
+    );
+    assert!(wrong.stderr.contains("--table nothing: the pipeline has no such table"), "{}", wrong.stderr);
+    let wrong = replay(&manifest, &["--from", "silver"]);
+    assert!(wrong.status.code() == Some(2) && wrong.stderr.contains("archives no raw topics"), "{}", wrong.stderr);
+    let wrong = replay(&manifest, &["--from", "bronze"]);
+    let told = "does not archive other, from which table elsewhere is made";
+    assert!(wrong.status.code() == Some(2) && wrong.stderr.contains(told), "{}", wrong.stderr);
+
+    let mut process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let mut sink = Role::start("sink", &manifest, &["--name", "bronze"]).unwrap();
+    [&mut process, &mut sink].into_iter().for_each(|role| role.wait_until_ready().unwrap());
+    let mut ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
+
+    ingest.running.wait_for(PATIENCE, || files(&directory.path().join("bronze")).first().map(drop)).unwrap();
+
+    // While events flow, again and again: nothing differs, and more can be compared each time.
+    let (mut compared, mut rounds) = (0, 0);
+    while !ingest.running.has_ended().unwrap() {
+        let ended = replay(&manifest, &[&TABLES[..], &["--format", "json"]].concat());
+        assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+        let [equal, differs, _] = counts(&found(&ended), "by_second");
+        assert_eq!((differs, equal >= compared), (0, true), "{}", ended.stdout);
+        (compared, rounds) = (equal, rounds + 1);
+    }
+    assert!(compared > 25 && rounds > 1, "{compared} rows in {rounds} rounds");
+    assert!(ingest.running.wait(PATIENCE).unwrap().status.success());
+
+    // Then everything is archived and quiet, and everything can be compared, the running totals too.
+    let look = || replay(&manifest, &[&TABLES[..], &["--format", "json"]].concat());
+    let is_whole = |ended: &Ended| {
+        assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+        counts(&found(ended), "totals") == [5, 0, 0] && counts(&found(ended), "by_second")[2] == 0
+    };
+    let whole = wait("everything is compared", look, is_whole);
+    let [all, ..] = counts(&found(&whole), "by_second");
+    assert!(all >= EVENTS / RATE * 5, "{}", whole.stdout);
+    let recent = found(&replay(&manifest, &[&TABLES[..], &["--since", "10s", "--format", "json"]].concat()));
+    assert_eq!(counts(&recent, "by_second"), [50, 0, all - 50], "{recent}");
+    assert_eq!(counts(&recent, "totals"), [0, 0, 5], "totals are of all time: {recent}");
+
+    // A file that is gone is told, with the offsets that nobody has; so is one with another's records.
+    let files = files(&directory.path().join("bronze"));
+    // Not the first of a partition: an archive that begins later is another thing.
+    let (lost, other) = (&files[1], &files[2]);
+    let kept = fs::read(lost).unwrap();
+    fs::remove_file(lost).unwrap();
+    let differs = |what: &str| {
+        let ended = replay(&manifest, &TABLES);
+        assert_eq!(ended.status.code(), Some(1), "{what}: {}{}", ended.stdout, ended.stderr);
+        assert!(!ended.stdout.contains("totals: 5 rows equal") && ended.stdout.contains(" → "), "{}", ended.stdout);
+        assert!(ended.stdout.ends_with("the live tables and the archive differ\n"), "{}", ended.stdout);
+        ended.stderr
+    };
+    assert!(differs("a file is gone").contains("offsets between files are in none"));
+    fs::copy(other, lost).unwrap();
+    differs("a file has the records of another");
+    fs::write(lost, &kept[..kept.len() / 2]).unwrap();
+    let damaged = replay(&manifest, &TABLES);
+    assert!(damaged.status.code() == Some(1) && damaged.stderr.contains("failed to read"), "{}", damaged.stderr);
+    fs::write(lost, &kept).unwrap();
+    assert!(replay(&manifest, &TABLES).stdout.ends_with("the live tables and the archive agree\n"));
+    [process, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}

@@ -1,0 +1,46 @@
+//! The rules of one pipeline, as promtool evaluates them: they tell when a promise is broken, and only then.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde_json::{Value, json};
+use tests::chart::tool;
+
+/// What happens; lag and processed events over two hours, a sample each minute; whether the alert of availability fires at their
+/// end, where 99 of 100 minutes were promised.
+const KEPT: &[(&str, &str, &str, i32)] = &[
+    ("results are fresh", "100x120", "0+6000x120", 0),
+    ("results were late for one minute of a hundred and twenty", "100x100 5000 100x20", "0+6000x120", 0),
+    ("results were late for half an hour", "100x60 5000x30 100x30", "0+6000x120", 1),
+    ("nobody has told for long enough", "_x110 5000x9", "0+6000x120", 0),
+];
+
+/// Checks the rules of a `PrometheusRule`, and what they say in each scene.
+pub fn are_told_when_they_are_broken(rule: &Value) {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, value: &Value| -> PathBuf {
+        let path = folder.path().join(name);
+        fs::write(&path, value.to_string()).unwrap();
+        path
+    };
+    let file = write("rules.yaml", &rule["spec"]);
+    promtool(&["check", "rules", file.to_str().unwrap()]);
+    let metadata = &rule["metadata"];
+    let of = format!("namespace={}, clickstream_dev_pipeline={}", metadata["namespace"], metadata["name"]);
+    let fires = r#"count(ALERTS{alertname="ClickstreamAvailabilityObjective", alertstate="firing"}) or vector(0)"#;
+    let scene = |(name, lag, processed, count): &(&str, &str, &str, i32)| {
+        let asked = json!({ "expr": fires, "eval_time": "2h", "exp_samples": [{ "labels": "{}", "value": count }] });
+        let series = [("lag_events", lag), ("records_total", processed)].map(
+            |(figure, values)| json!({ "series": format!("clickstream_process_{figure}{{{of}}}"), "values": values }),
+        );
+        json!({ "name": name, "interval": "1m", "input_series": series, "promql_expr_test": [asked] })
+    };
+    let scenes: Vec<Value> = KEPT.iter().map(scene).collect();
+    let asked = json!({ "rule_files": [file], "evaluation_interval": "1m", "tests": scenes });
+    promtool(&["test", "rules", write("asked.yaml", &asked).to_str().unwrap()]);
+}
+
+fn promtool(arguments: &[&str]) {
+    let output = Command::new(tool("promtool").unwrap()).args(arguments).output().unwrap();
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+}
