@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    load::{Load, Sent, percentile},
+    load::{Load, Sent, percentile, wait_until},
     meter,
     product::w2_over,
 };
@@ -63,7 +63,7 @@ fn during(length: Duration, load: &Load) -> Result<(Sent, f64)> {
     let (stop, clock) = (AtomicBool::new(false), Instant::now());
     let sent = thread::scope(|scope| {
         let sending = scope.spawn(|| load.run(&stop));
-        thread::sleep(length);
+        wait_until(clock + length);
         stop.store(true, Ordering::Release);
         sending.join().ok().context("the load broke down")?
     })?;

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio_postgres::NoTls;
 
 use super::{
-    load::{Load, percentile, send, write_event},
+    load::{Load, percentile, send, wait_until, write_event},
     product::{post, w2_over},
 };
 use crate::{
@@ -165,7 +165,7 @@ impl World {
         let mut body = Vec::new();
         for number in 0.. {
             let due = start + PROBE_EVERY * number;
-            thread::sleep(due.saturating_duration_since(Instant::now()));
+            wait_until(due);
             if start.elapsed() >= (WARM_UP + LENGTH) / 2 {
                 return Ok(());
             }

@@ -74,7 +74,7 @@ impl Load {
             let mut due = Instant::now();
             if let Some(rate) = self.per_second {
                 due = start + Duration::from_nanos(place * BATCH * 1_000_000_000 / rate);
-                thread::sleep(due.saturating_duration_since(Instant::now()));
+                wait_until(due);
             }
             if stop.load(Ordering::Acquire) {
                 break;
@@ -146,6 +146,17 @@ pub fn send(agent: &Agent, url: &str, body: &[u8]) -> Result<()> {
             Err(error) => ensure!(Instant::now() < deadline, "the collector does not take a batch: {error}"),
         }
         thread::park_timeout(REFUSED_PAUSE);
+    }
+}
+
+/// Waits until then: other wake-ups of the thread do not count.
+pub fn wait_until(then: Instant) {
+    loop {
+        let left = then.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
+        }
+        thread::park_timeout(left);
     }
 }
 
