@@ -105,6 +105,30 @@ fn shapes_of_fields() {
     check("kafka", "{bootstrapServers: [kafka]}", "spec.kafka.bootstrapServers[0]: is no broker");
     check("kafka", "{bootstrapServers: ['k:9092,x:1']}", "spec.kafka.bootstrapServers[0]: is no broker");
     check("kafka", "{bootstrapServers: []}", "spec.kafka.bootstrapServers: must have at least 1 items");
+    let sasl = |sasl: &str, want: &str| {
+        check("kafka", &format!("{{bootstrapServers: ['k:9092'], sasl: {{credentialsSecret: s, {sasl}}}}}"), want);
+    };
+    sasl("mechanism: OAUTHBEARER, oauth: {tokenUrl: 'https://id.example.com/token?tenant=1'}", "");
+    sasl("mechanism: OAUTHBEARER", "spec.kafka.sasl: OAUTHBEARER needs to know where tokens come from");
+    sasl(
+        "mechanism: PLAIN, oauth: {tokenUrl: 'https://id.example.com/'}",
+        "spec.kafka.sasl.oauth: belongs to another mechanism",
+    );
+    let url = |url: &str, want: &str| {
+        let want = if want.is_empty() { String::new() } else { format!("spec.kafka.sasl.oauth.tokenUrl: {want}") };
+        sasl(&format!("mechanism: OAUTHBEARER, oauth: {{{url}}}"), &want);
+    };
+    url("tokenUrl: 'http://id.svc:8080/token'", "the client's secret would travel in the clear");
+    url("tokenUrl: 'http://id.svc:8080/token', allowPlainHttp: true", "");
+    url("tokenUrl: 'http://localhost.example.com/token'", "the client's secret would travel in the clear");
+    ["localhost:1", "127.0.0.1", "[::1]:1"].iter().for_each(|host| url(&format!("tokenUrl: 'http://{host}/t'"), ""));
+    for strange in ["id.example.com/token", "https://", "https:///token", "https://me:s@id/", "https://id/ token"] {
+        url(&format!("tokenUrl: '{strange}'"), "is no address of a token endpoint");
+    }
+    sasl(
+        "mechanism: OAUTHBEARER, oauth: {tokenUrl: 'https://id/', extensions: {auth: x}}",
+        "spec.kafka.sasl.oauth.extensions.auth: is no SASL extension",
+    );
     check("process.recovery", "1s", "spec.process.recovery: cannot be promised");
     check(
         "process.autoscale",

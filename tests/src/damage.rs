@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use worker::{
     checkpoint::key_parts,
-    kafka::{client::Cluster, names::Names},
+    kafka::{client::Cluster, context::Logged, names::Names},
     secrets::Secrets,
 };
 
@@ -26,7 +26,7 @@ type Chunk = (Vec<u8>, u32, Vec<u8>);
 pub fn damage_newest_checkpoints(checked: &crds::Checked) -> Result<BTreeMap<String, u64>> {
     let topic = Names::new(&checked.manifest.name).checkpoints();
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
-    let producer: BaseProducer = cluster.create(&cluster.producer())?;
+    let producer = cluster.create::<BaseProducer<Logged>>(&cluster.producer())?;
     let mut older = BTreeMap::new();
     for ((task, mut chunks), at) in chunks(&cluster, &topic)?.into_iter().zip(0..) {
         // A task that never had anything to read is as it was at the beginning, with or without its only checkpoint.

@@ -21,6 +21,7 @@ use rdkafka::{
 use worker::{
     kafka::{
         client::Cluster,
+        context::Logged,
         feed::{Feed, FeedRecord},
     },
     secrets::Secrets,
@@ -206,7 +207,7 @@ impl Trio {
 /// If they are not taken.
 pub fn produce(checked: &Checked, topic: &str, partition: u32, payloads: &[String]) -> Result<()> {
     let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
-    let producer: BaseProducer = cluster.create(&cluster.producer())?;
+    let producer = cluster.create::<BaseProducer<Logged>>(&cluster.producer())?;
     for payload in payloads {
         let record = BaseRecord::<(), String>::to(topic).partition(partition as i32).payload(payload);
         producer.send(record).map_err(|(error, _)| error)?;

@@ -31,5 +31,6 @@ pub mod lake;
 pub mod sales;
 pub mod secured;
 pub mod servers;
+pub mod tokens;
 pub mod roles;
 pub mod torture;

@@ -1,10 +1,11 @@
 //! A broker with a listener for every way in: TLS, TLS that asks for a certificate, and SASL over TLS; its certificates are
-//! made by the `openssl` program for the test.
+//! made by the `openssl` program for the test. Another listener wants tokens of an identity provider of ours.
 
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -12,8 +13,10 @@ use tempfile::TempDir;
 
 use crate::{
     binary::run,
+    couchbase::AUTHORITY,
     kafka::{Broker, free_ports},
     roles::PATIENCE,
+    tokens::{AUDIENCE, CLIENT, Provider, STRANGER},
 };
 
 /// Who may come in.
@@ -21,6 +24,9 @@ pub const USER: &str = "alice";
 
 /// With which password: characters that a configuration could stumble over.
 pub const PASSWORD: &str = "s3cret with;signs=1";
+
+/// How long a token counts. Brokers end a connection with the token that it showed, unless it shows another before.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(20);
 
 /// The broker, its ways in, and the secrets for them.
 pub struct Secured {
@@ -30,7 +36,12 @@ pub struct Secured {
     pub mutual: String,
     /// SASL over TLS.
     pub sasl: String,
-    /// Secrets as they are mounted: `ca`, `other-ca`, `client`, `user`, `wrong-user`.
+    /// Tokens over TLS.
+    pub oauth: String,
+    /// Who gives them.
+    pub provider: Provider,
+    /// Secrets as they are mounted: `ca`, `other-ca`, `client`, `user`, `wrong-user`, `provider-ca`, `token`, `wrong-token`,
+    /// `strange-token`.
     pub secrets: PathBuf,
     _broker: Broker,
     _folder: TempDir,
@@ -43,7 +54,7 @@ impl Secured {
     /// If `openssl`, Java or Maven is missing, or it does not come up.
     pub fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let [tls, mutual, sasl] = free_ports()?;
+        let [tls, mutual, sasl, oauth] = free_ports()?;
         let (keys, secrets) = (folder.path().join("keys"), folder.path().join("secrets"));
         fs::create_dir(&keys)?;
         let [authority, other] = [authority(&keys, "ca")?, authority(&keys, "other-ca")?];
@@ -55,9 +66,17 @@ impl Secured {
         write(&secrets, "client", &[("tls.crt", &certificate?), ("tls.key", &key?)])?;
         write(&secrets, "user", &[("username", USER), ("password", PASSWORD)])?;
         write(&secrets, "wrong-user", &[("username", USER), ("password", "wrong")])?;
-        let broker = Broker::start_with(|data, ports| prepare(data, &keys, ports, [tls, mutual, sasl]))?;
-        let [tls, mutual, sasl] = [tls, mutual, sasl].map(|port| format!("localhost:{port}"));
-        Ok(Self { tls, mutual, sasl, secrets, _broker: broker, _folder: folder })
+        write(&secrets, "provider-ca", &[("ca.crt", AUTHORITY)])?;
+        let clients =
+            [("token", CLIENT), ("wrong-token", (CLIENT.0, "wrong")), ("strange-token", (STRANGER, CLIENT.1))];
+        for (name, (id, secret)) in clients {
+            write(&secrets, name, &[("clientId", id), ("clientSecret", secret)])?;
+        }
+        let provider = Provider::start(TOKEN_LIFETIME, &keys.join("jwks.json"))?;
+        let ports = [tls, mutual, sasl, oauth];
+        let broker = Broker::start_with(|data, inner| prepare(data, &keys, inner, ports))?;
+        let [tls, mutual, sasl, oauth] = ports.map(|port| format!("localhost:{port}"));
+        Ok(Self { tls, mutual, sasl, oauth, provider, secrets, _broker: broker, _folder: folder })
     }
 }
 
@@ -70,16 +89,23 @@ fn write(secrets: &Path, name: &str, values: &[(&str, &str)]) -> Result<()> {
 }
 
 /// Settings of the listeners, and the users as the broker keeps them.
-fn prepare(data: &Path, keys: &Path, [plain, controller]: [u16; 2], [tls, mutual, sasl]: [u16; 3]) -> Result<()> {
+fn prepare(
+    data: &Path,
+    keys: &Path,
+    [plain, controller]: [u16; 2],
+    [tls, mutual, sasl, oauth]: [u16; 4],
+) -> Result<()> {
     let server = data.join("server.pem");
     fs::write(&server, fs::read_to_string(keys.join("server.key"))? + &fs::read_to_string(keys.join("server.crt"))?)?;
     let modules = "org.apache.kafka.common.security";
+    let jwks = format!("file://{}", keys.join("jwks.json").display());
+    fs::write(data.join("java"), format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={jwks}\n"))?;
     let settings = format!(
         "listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},TLS://127.0.0.1:{tls},\\
-MUTUAL://127.0.0.1:{mutual},SASL://127.0.0.1:{sasl}
+MUTUAL://127.0.0.1:{mutual},SASL://127.0.0.1:{sasl},OAUTH://127.0.0.1:{oauth}
 advertised.listeners=PLAINTEXT://127.0.0.1:{plain},TLS://localhost:{tls},MUTUAL://localhost:{mutual},\\
-SASL://localhost:{sasl}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,MUTUAL:SSL,SASL:SASL_SSL
+SASL://localhost:{sasl},OAUTH://localhost:{oauth}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,TLS:SSL,MUTUAL:SSL,SASL:SASL_SSL,OAUTH:SASL_SSL
 inter.broker.listener.name=PLAINTEXT
 ssl.keystore.type=PEM
 ssl.keystore.location={}
@@ -90,6 +116,14 @@ listener.name.sasl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.sasl.plain.sasl.jaas.config={modules}.plain.PlainLoginModule required user_{USER}=\"{PASSWORD}\";
 listener.name.sasl.scram-sha-256.sasl.jaas.config={modules}.scram.ScramLoginModule required;
 listener.name.sasl.scram-sha-512.sasl.jaas.config={modules}.scram.ScramLoginModule required;
+listener.name.oauth.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.oauth.connections.max.reauth.ms=60000
+listener.name.oauth.oauthbearer.sasl.jaas.config={modules}.oauthbearer.OAuthBearerLoginModule required;
+listener.name.oauth.oauthbearer.sasl.server.callback.handler.class={modules}.oauthbearer.OAuthBearerValidatorCallbackHandler
+sasl.oauthbearer.jwks.endpoint.url={jwks}
+sasl.oauthbearer.expected.audience={AUDIENCE}
+sasl.oauthbearer.expected.issuer=tests
+sasl.oauthbearer.clock.skew.seconds=1
 ",
         server.display(),
         keys.join("ca.crt").display()

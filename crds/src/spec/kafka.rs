@@ -37,15 +37,20 @@ pub struct Tls {
     pub certificate_secret: Option<String>,
 }
 
-/// Authentication by user and password.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Authentication: by user and password, or by tokens of an identity provider.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("(self.mechanism == 'OAUTHBEARER') == has(self.oauth)")
+    .message("oauth belongs to the mechanism OAUTHBEARER, and OAUTHBEARER needs it"))]
 pub struct Sasl {
-    /// How the password travels.
+    /// How the password travels, or that tokens do.
     pub mechanism: SaslMechanism,
-    /// Secret with `username` and `password`.
+    /// Secret with `username` and `password`; for OAUTHBEARER with `clientId` and `clientSecret`.
     #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
     pub credentials_secret: String,
+    /// Where tokens come from. For OAUTHBEARER only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<Oauth>,
 }
 
 /// SASL mechanisms.
@@ -60,6 +65,37 @@ pub enum SaslMechanism {
     /// In the clear: use it with TLS.
     #[serde(rename = "PLAIN")]
     Plain,
+    /// Tokens, which an identity provider gives for credentials: use it with TLS.
+    #[serde(rename = "OAUTHBEARER")]
+    OauthBearer,
+}
+
+/// Where tokens come from: the client credentials grant of RFC 6749, section 4.4.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Oauth {
+    /// The identity provider's token endpoint, by https. Kafka's own name for it is `sasl.oauthbearer.token.endpoint.url`.
+    #[schemars(length(min = 1, max = 1024))]
+    pub token_url: String,
+    /// What the token is asked to allow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub scope: Option<String>,
+    /// Whom the token is for, where the provider asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub audience: Option<String>,
+    /// SASL extensions that brokers ask for, such as `logicalCluster`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 16))]
+    pub extensions: BTreeMap<String, String>,
+    /// Secret with `ca.crt` for the token endpoint. Without it that of `tls` counts, and else the public authorities.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253), regex(pattern = crate::spec::patterns::RESOURCE_NAME))]
+    pub ca_secret: Option<String>,
+    /// The client's secret may travel to `tokenUrl` in the clear.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_plain_http: bool,
 }
 
 /// A topic of raw events, or one that a sink writes.

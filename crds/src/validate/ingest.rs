@@ -2,7 +2,7 @@
 
 use engine::{plan::ColumnPlan, value::Type};
 
-use super::{exactly_one, generators};
+use super::{exactly_one, generators, kafka};
 use crate::{
     expression,
     lower::{columns_of, type_of, unknown},
@@ -34,8 +34,8 @@ pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
                 report.add(&field(&field(&path, "http"), "maxBodySize"), "must be larger than zero");
             }
         }
-        if let Some(kafka) = &ingester.kafka {
-            super::rest::brokers(&kafka.bootstrap_servers, &field(&field(&path, "kafka"), "bootstrapServers"), report);
+        if let Some(source) = &ingester.kafka {
+            kafka::check((&source.bootstrap_servers, source.sasl.as_ref()), &field(&path, "kafka"), report);
         }
     }
 }

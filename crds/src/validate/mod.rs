@@ -3,6 +3,7 @@
 mod cases;
 mod generators;
 mod ingest;
+mod kafka;
 mod rest;
 mod sinks;
 

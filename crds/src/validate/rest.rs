@@ -1,8 +1,8 @@
-//! Kafka, lookups, processing, serving, alerts' receivers, schedules and objectives.
+//! Lookups, processing, serving, alerts' receivers, schedules and objectives.
 
 use std::str::FromStr;
 
-use super::{exactly_one, ingest};
+use super::{exactly_one, ingest, kafka};
 use crate::{
     lower::{positive, unknown},
     problem::{Report, field, named},
@@ -13,8 +13,8 @@ use crate::{
 const RECOVERY_MIN: Duration = Duration::seconds(10);
 
 pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
-    if let Some(kafka) = &spec.kafka {
-        brokers(&kafka.bootstrap_servers, "spec.kafka.bootstrapServers", report);
+    if let Some(cluster) = &spec.kafka {
+        kafka::check((&cluster.bootstrap_servers, cluster.sasl.as_ref()), "spec.kafka", report);
     }
     lookups(spec, report);
     process(spec, report);
@@ -24,19 +24,6 @@ pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
         positive(report, "spec.objectives.latencyP95", latency);
     }
     positive(report, "spec.serve.dashboard.refresh", spec.serve.dashboard.refresh);
-}
-
-pub(super) fn brokers(brokers: &[String], path: &str, report: &mut Report) {
-    for (at, broker) in brokers.iter().enumerate() {
-        let port =
-            broker.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
-        if port.is_none_or(|port| port == 0)
-            || broker.contains(|letter: char| letter.is_whitespace() || letter == '/' || letter == ',')
-        {
-            let problem = report.problem(&format!("{path}[{at}]"), "is no broker");
-            report.push(problem.accepts("host:port, such as kafka-bootstrap:9092"));
-        }
-    }
 }
 
 fn lookups(spec: &PipelineSpec, report: &mut Report) {

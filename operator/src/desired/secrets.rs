@@ -1,6 +1,6 @@
 //! Which secrets each part needs to see: no more than that.
 
-use crds::spec::{Ingester, PipelineSpec, Sink};
+use crds::spec::{Ingester, PipelineSpec, Sasl, Sink, Tls};
 
 /// Where secrets are mounted, each in a folder of its name.
 pub(super) const DIRECTORY: &str = "/etc/clickstream-secrets";
@@ -8,9 +8,15 @@ pub(super) const DIRECTORY: &str = "/etc/clickstream-secrets";
 /// Those of the pipeline's own Kafka cluster.
 pub(super) fn of_kafka(spec: &PipelineSpec) -> Vec<String> {
     let Some(kafka) = &spec.kafka else { return Vec::new() };
-    let tls = kafka.tls.iter().flat_map(|tls| [tls.ca_secret.clone(), tls.certificate_secret.clone()]).flatten();
-    let sasl = kafka.sasl.iter().map(|sasl| sasl.credentials_secret.clone());
-    unique(tls.chain(sasl).collect())
+    unique(of_cluster(kafka.tls.as_ref(), kafka.sasl.as_ref()).collect())
+}
+
+/// Those that open the way to a Kafka cluster.
+fn of_cluster<'a>(tls: Option<&'a Tls>, sasl: Option<&'a Sasl>) -> impl Iterator<Item = String> + 'a {
+    let tls = tls.into_iter().flat_map(|tls| [tls.ca_secret.clone(), tls.certificate_secret.clone()]).flatten();
+    let authority = |sasl: &Sasl| sasl.oauth.as_ref().and_then(|oauth| oauth.ca_secret.clone());
+    let sasl = sasl.into_iter().flat_map(move |sasl| [Some(sasl.credentials_secret.clone()), authority(sasl)]);
+    tls.chain(sasl.flatten())
 }
 
 /// Those of an ingester.
@@ -19,8 +25,7 @@ pub(super) fn of_ingester(spec: &PipelineSpec, ingester: &Ingester) -> Vec<Strin
     all.extend(ingester.http.iter().filter_map(|http| http.tokens_secret.clone()));
     all.extend(ingester.dataset.iter().filter_map(|dataset| dataset.credentials_secret.clone()));
     if let Some(source) = &ingester.kafka {
-        all.extend(source.tls.iter().flat_map(|tls| [tls.ca_secret.clone(), tls.certificate_secret.clone()]).flatten());
-        all.extend(source.sasl.iter().map(|sasl| sasl.credentials_secret.clone()));
+        all.extend(of_cluster(source.tls.as_ref(), source.sasl.as_ref()));
     }
     unique(all)
 }

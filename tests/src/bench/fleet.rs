@@ -11,10 +11,10 @@ use anyhow::{Context as _, Result, ensure};
 use engine::batch::RawBatch;
 use rdkafka::{
     Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _, DefaultConsumerContext},
+    consumer::{BaseConsumer, Consumer as _},
 };
 use worker::{
-    kafka::{batches::PartitionQueue, client::Cluster, names::Names, overview::overview},
+    kafka::{batches::PartitionQueue, client::Cluster, context::Logged, names::Names, overview::overview},
     limits,
     secrets::Secrets,
 };
@@ -148,8 +148,7 @@ impl Fleet {
     /// Reads everything with a limit program for each partition.
     fn limit(&self) -> Result<Vec<Limit>> {
         let cluster = self.cluster()?;
-        let consumer: BaseConsumer<DefaultConsumerContext> = cluster.create(&cluster.batch_consumer("limit"))?;
-        let consumer = Arc::new(consumer);
+        let consumer = Arc::new(cluster.create::<BaseConsumer<Logged>>(&cluster.batch_consumer("limit"))?);
         let mut queues: Vec<_> =
             (0..PARTITIONS).map(|partition| PartitionQueue::split(&consumer, "events", partition)).collect();
         let mut list = TopicPartitionList::new();

@@ -35,6 +35,7 @@ use std::{
 
 use rustls::ServerConfig;
 
+pub(crate) use self::tls::config as loopback_tls;
 pub use self::{
     faults::Fault,
     tls::AUTHORITY,

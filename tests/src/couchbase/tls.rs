@@ -12,7 +12,7 @@ use rustls::{
 pub const AUTHORITY: &str = include_str!("certificates/ca.crt");
 
 /// What the servers of a double show.
-pub(super) fn config() -> io::Result<Arc<ServerConfig>> {
+pub(crate) fn config() -> io::Result<Arc<ServerConfig>> {
     let failed = |error: &dyn std::fmt::Display| io::Error::other(format!("the certificates of the tests: {error}"));
     let certificate = CertificateDer::from_pem_slice(include_bytes!("certificates/server.crt"));
     let key = PrivateKeyDer::from_pem_slice(include_bytes!("certificates/server.key"));

@@ -7,7 +7,6 @@ use rdkafka::{
         AdminClient, AdminOptions, NewPartitions, NewTopic, OwnedResourceSpecifier, ResourceSpecifier,
         TopicReplication, TopicResult,
     },
-    client::DefaultClientContext,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     types::RDKafkaRespErr,
 };
@@ -15,6 +14,8 @@ use tokio::runtime::Runtime;
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    connection::Connection,
+    context::Logged,
     topics::{Growth, TopicWish},
 };
 use crate::ports::LogError;
@@ -102,7 +103,7 @@ fn settings(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
 
 /// A connection for looking after topics.
 pub struct Admin {
-    client: AdminClient<DefaultClientContext>,
+    client: Connection<AdminClient<Logged>>,
     runtime: Runtime,
     bootstrap: String,
 }

@@ -1,4 +1,4 @@
-//! Partitions read as batches. The one module with `unsafe`: rdkafka's safe interface hands over single messages only.
+//! Partitions read as batches. One of two modules with `unsafe`: rdkafka's safe interface hands over single messages only.
 //!
 //! Audit, once for the whole module:
 //! - A queue is made for a partition of a living consumer and destroyed before that consumer, which an [`Arc`] keeps alive.
@@ -19,6 +19,8 @@ use rdkafka::{
 };
 use rdkafka_sys as native;
 
+use super::connection::Connection;
+
 /// Messages taken at once: pointers to them are 32 KiB.
 const MESSAGES_MAX: usize = 4_096;
 
@@ -35,7 +37,7 @@ pub struct Taken {
 pub struct PartitionQueue<C: ConsumerContext> {
     queue: NonNull<native::rd_kafka_queue_t>,
     messages: Vec<*mut native::rd_kafka_message_t>,
-    _consumer: Arc<BaseConsumer<C>>,
+    _consumer: Arc<Connection<BaseConsumer<C>>>,
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
@@ -45,7 +47,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
     /// # Panics
     /// If the topic's name holds a zero byte, which no topic's does.
     #[must_use]
-    pub fn split(consumer: &Arc<BaseConsumer<C>>, topic: &str, partition: u32) -> Self {
+    pub fn split(consumer: &Arc<Connection<BaseConsumer<C>>>, topic: &str, partition: u32) -> Self {
         let topic = CString::new(topic).expect("names of topics have no zero bytes");
         // SAFETY: the client lives; the name is a C string that outlives the call. A null target ends forwarding.
         let queue = unsafe {

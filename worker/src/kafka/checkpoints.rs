@@ -17,7 +17,8 @@ use super::{
     admin::Admin,
     client::{Cluster, failed},
     compacted::read_all,
-    context::is_news,
+    connection::Connection,
+    context::{Logged, is_news},
     names::Names,
 };
 use crate::{
@@ -201,7 +202,7 @@ impl CheckpointWriter {
 struct Writer {
     checkpoints: Checkpoints,
     shuffle: String,
-    producer: BaseProducer,
+    producer: Connection<BaseProducer<Logged>>,
     admin: Admin,
     /// Checkpoints by task, with their chunks.
     known: BTreeMap<String, BTreeMap<Id, u32>>,

@@ -1,14 +1,20 @@
 //! From `spec.kafka` to the configuration of clients. Secrets come from [`Secrets`] only.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crds::spec::{Kafka, PipelineSpec, Sasl, SaslMechanism, Tls};
 use rdkafka::{
     ClientConfig,
-    config::{FromClientConfig, RDKafkaLogLevel},
+    client::ClientContext,
+    config::{FromClientConfigAndContext, RDKafkaLogLevel},
     error::KafkaError,
 };
 
+use super::{
+    connection::{Connection, Native},
+    context::Logged,
+    tokens::{Tokens, Trouble},
+};
 use crate::{cli::Mistake, ports::LogError, secrets::Secrets};
 
 /// How long a metadata request, a fetch of offsets or an admin call may take.
@@ -26,6 +32,7 @@ pub struct Cluster {
     /// Brokers to start from, for messages to people.
     pub bootstrap: String,
     base: ClientConfig,
+    tokens: Option<Arc<Tokens>>,
 }
 
 impl Cluster {
@@ -46,7 +53,7 @@ impl Cluster {
         base.set("allow.auto.create.topics", "false");
         base.set_log_level(RDKafkaLogLevel::Warning);
         secure(&mut base, kafka, secrets)?;
-        Ok(Self { bootstrap, base })
+        Ok(Self { bootstrap, base, tokens: Tokens::keep(kafka, secrets)? })
     }
 
     /// What every client starts from.
@@ -112,12 +119,33 @@ impl Cluster {
         config
     }
 
-    /// Makes a client.
+    /// Makes a client. The one way to: it has tokens, where brokers want them.
     ///
     /// # Errors
     /// Where librdkafka refuses the configuration: nothing is connected yet.
-    pub fn create<C: FromClientConfig>(&self, config: &ClientConfig) -> Result<C, LogError> {
-        config.create().map_err(|error| failed("connect to", &self.bootstrap, error))
+    pub fn open<T, C>(&self, config: &ClientConfig, context: C) -> Result<Connection<T>, KafkaError>
+    where
+        C: ClientContext,
+        T: Native + FromClientConfigAndContext<C>,
+    {
+        Ok(Connection::of(T::from_config_and_context(config, context)?, self.tokens.as_ref()))
+    }
+
+    /// As [`Cluster::open`], for a client that wants nothing but to be heard.
+    ///
+    /// # Errors
+    /// As [`Cluster::open`].
+    pub fn create<T: Native + FromClientConfigAndContext<Logged>>(
+        &self,
+        config: &ClientConfig,
+    ) -> Result<Connection<T>, LogError> {
+        self.open(config, Logged).map_err(|error| failed("connect to", &self.bootstrap, error))
+    }
+
+    /// Why there is no token for the brokers, if they want one and there is none.
+    #[must_use]
+    pub fn token_trouble(&self) -> Option<Trouble> {
+        self.tokens.as_ref()?.trouble()
     }
 }
 
@@ -153,6 +181,10 @@ fn encrypt(config: &mut ClientConfig, tls: &Tls, secrets: &Secrets) -> Result<()
 
 fn authenticate(config: &mut ClientConfig, sasl: &Sasl, secrets: &Secrets) -> Result<(), Mistake> {
     config.set("sasl.mechanism", mechanism(sasl.mechanism));
+    if sasl.mechanism == SaslMechanism::OauthBearer {
+        // Tokens are given: see `connection`.
+        return Ok(());
+    }
     config.set("sasl.username", secrets.value(&sasl.credentials_secret, "username")?);
     config.set("sasl.password", secrets.value(&sasl.credentials_secret, "password")?);
     Ok(())
@@ -163,6 +195,7 @@ fn mechanism(mechanism: SaslMechanism) -> &'static str {
         SaslMechanism::ScramSha512 => "SCRAM-SHA-512",
         SaslMechanism::ScramSha256 => "SCRAM-SHA-256",
         SaslMechanism::Plain => "PLAIN",
+        SaslMechanism::OauthBearer => "OAUTHBEARER",
     }
 }
 
@@ -175,7 +208,11 @@ mod tests {
     use super::*;
 
     fn spec(sasl: bool, tls: bool) -> PipelineSpec {
-        let sasl = sasl.then(|| Sasl { mechanism: SaslMechanism::ScramSha512, credentials_secret: "user".into() });
+        let sasl = sasl.then(|| Sasl {
+            mechanism: SaslMechanism::ScramSha512,
+            credentials_secret: "user".into(),
+            oauth: None,
+        });
         let tls = tls.then(|| Tls { ca_secret: Some("ca".into()), certificate_secret: None });
         let kafka = Kafka { bootstrap_servers: vec!["a:1".into(), "b:2".into()], tls, sasl };
         PipelineSpec { kafka: Some(kafka), ..PipelineSpec::default() }
@@ -202,8 +239,8 @@ mod tests {
         check(true, true, "sasl_ssl");
         check(false, true, "ssl");
         for cluster in [check(true, false, "sasl_plaintext"), check(false, false, "plaintext")] {
-            cluster.create::<BaseConsumer>(&cluster.consumer("g")).unwrap();
-            cluster.create::<BaseProducer>(&cluster.transactional("t")).unwrap();
+            cluster.create::<BaseConsumer<Logged>>(&cluster.consumer("g")).unwrap();
+            cluster.create::<BaseProducer<Logged>>(&cluster.transactional("t")).unwrap();
         }
     }
 }

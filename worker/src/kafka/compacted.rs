@@ -9,7 +9,11 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-use super::client::{Cluster, failed};
+use super::{
+    client::{Cluster, failed},
+    connection::Connection,
+    context::Logged,
+};
 use crate::ports::LogError;
 
 /// How long a topic may say nothing while it is read.
@@ -57,7 +61,7 @@ pub fn read_from(
     let mut config = cluster.consumer("clickstream-readers");
     config.set("enable.partition.eof", "true");
     config.set("fetch.wait.max.ms", "10");
-    let consumer: BaseConsumer = cluster.create(&config)?;
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&config)?;
     let mut assignment = TopicPartitionList::new();
     for partition in partitions {
         assignment.add_partition_offset(topic, *partition as i32, from).map_err(wrong)?;

@@ -9,13 +9,15 @@ use rdkafka::{
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    connection::Connection,
+    context::Logged,
     names::Names,
 };
 use crate::{ports::LogError, serve::PartitionStatus};
 
 /// Asks about one pipeline.
 pub struct Facts {
-    consumer: BaseConsumer,
+    consumer: Connection<BaseConsumer<Logged>>,
     topics: Vec<String>,
     place: String,
 }

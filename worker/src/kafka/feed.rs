@@ -11,7 +11,8 @@ use rdkafka::{
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
-    context::is_news,
+    connection::Connection,
+    context::{Logged, is_news},
 };
 use crate::ports::LogError;
 
@@ -41,7 +42,7 @@ pub struct FeedRecord {
 
 /// Reads one partition, by itself: there is no group to share it with.
 pub struct Feed {
-    consumer: BaseConsumer,
+    consumer: Connection<BaseConsumer<Logged>>,
     topic: String,
     partition: i32,
     place: String,
@@ -60,7 +61,7 @@ impl Feed {
         let partition = partition as i32;
         let mut config = cluster.consumer(&format!("{topic}.feed"));
         config.set("enable.partition.eof", "true");
-        let consumer: BaseConsumer = cluster.create(&config)?;
+        let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&config)?;
         let mut all = TopicPartitionList::new();
         let start = if offset == 0 { Offset::Beginning } else { Offset::Offset(offset as i64) };
         let assigned = all.add_partition_offset(topic, partition, start).and_then(|()| consumer.assign(&all));
@@ -147,11 +148,10 @@ impl Feed {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
                 Err(LogError::UnknownTopic(self.topic.clone()))
             }
-            Some(
-                RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::Authentication,
-            ) => Err(failed("read", &self.place, error)),
+            // A password or a token that is refused after others were taken: somebody changes them, or tokens are late.
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+                Err(failed("read", &self.place, error))
+            }
             _ => {
                 if is_news(&format!("{}: {error}", self.topic)) {
                     tracing::warn!(%error, topic = self.topic, "waiting for Kafka");

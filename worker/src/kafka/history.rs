@@ -15,6 +15,8 @@ use rdkafka::{
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     compacted::{Flow, read_from},
+    connection::Connection,
+    context::Logged,
     feed::{Feed, FeedRecord},
     names::Names,
 };
@@ -39,7 +41,7 @@ pub fn committed<'p>(
     places: impl IntoIterator<Item = &'p Place>,
 ) -> Result<BTreeMap<Place, u64>, LogError> {
     // It never joins the group: it only asks for what the group committed.
-    let consumer: BaseConsumer = cluster.create(&cluster.consumer(group))?;
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer(group))?;
     let mut asked = TopicPartitionList::new();
     for (topic, partition) in places {
         asked.add_partition(topic, *partition as i32);
@@ -80,7 +82,7 @@ pub fn begins_at(cluster: &Cluster, place: &Place, first: Option<u64>) -> Result
     if first == Some(0) {
         return Ok(true);
     }
-    let consumer: BaseConsumer = cluster.create(&cluster.consumer("clickstream-readers"))?;
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer("clickstream-readers"))?;
     let reach = consumer.fetch_watermarks(&place.0, place.1 as i32, REQUEST_TIME_MAX);
     let (start, _) = reach.map_err(|error| failed("read", &place.0, error))?;
     let found = first_record(cluster, place, Offset::Beginning)?;
@@ -99,7 +101,7 @@ pub fn wait_for(
     mut tell: impl FnMut(&str),
 ) -> anyhow::Result<()> {
     follow(cluster, names, positions, &mut tell)?;
-    let consumer: BaseConsumer = cluster.create(&cluster.consumer("clickstream-readers"))?;
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer("clickstream-readers"))?;
     let mut ends = BTreeMap::new();
     for partition in 0..partitions {
         let reach = consumer.fetch_watermarks(&names.shuffle(), partition as i32, REQUEST_TIME_MAX);

@@ -17,7 +17,6 @@ use std::{
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     message::Message,
@@ -26,6 +25,7 @@ use rdkafka::{
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    connection::Connection,
     context::{Logged, is_news},
     names::Names,
     produce::{commit, enqueue, is_fenced},
@@ -59,7 +59,7 @@ const SUCCESSOR_EVERY: Duration = Duration::from_secs(1);
 
 /// What an ingester writes to in a fleet.
 pub struct KafkaInlet {
-    producer: BaseProducer<Logged>,
+    producer: Connection<BaseProducer<Logged>>,
     cluster: Cluster,
     id: String,
     /// A share: who should write it is the group's to say.
@@ -141,8 +141,7 @@ impl KafkaInlet {
         let read = |error| failed("read progress from", &self.place, error);
         let mut config = self.cluster.consumer("clickstream-progress");
         config.set("enable.partition.eof", "true");
-        let wrong = |error| failed("connect to", &self.place, error);
-        let consumer: BaseConsumer<Logged> = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        let consumer: Connection<BaseConsumer<Logged>> = self.cluster.create(&config)?;
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
         consumer.assign(&all).map_err(read)?;
@@ -226,13 +225,12 @@ impl KafkaInlet {
     }
 }
 
-fn producer(cluster: &Cluster, id: &str) -> Result<BaseProducer<Logged>, LogError> {
+fn producer(cluster: &Cluster, id: &str) -> Result<Connection<BaseProducer<Logged>>, LogError> {
     let mut config = cluster.transactional(id);
     // Larger batches than those of tasks: a commit carries some megabytes.
     config.set("batch.size", "1000000").set("queue.buffering.max.kbytes", "65536");
     config.set("queue.buffering.max.messages", "500000");
-    let made = BaseProducer::from_config_and_context(&config, Logged);
-    made.map_err(|error| failed("connect to", &cluster.bootstrap, error))
+    cluster.create(&config)
 }
 
 /// Topics that there are, with their partitions.

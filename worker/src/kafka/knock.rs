@@ -8,12 +8,12 @@ use std::{
 
 use rdkafka::{
     client::ClientContext,
-    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, NoCustomPartitioner, Producer as _, ProducerContext},
 };
 
-use super::client::Cluster;
+use super::{client::Cluster, connection::Connection, tokens::Trouble};
 use crate::cli::Mistake;
 
 /// How long the door may stay shut before it is somebody else's turn to wait: a handshake and a challenge take some
@@ -69,15 +69,18 @@ impl ProducerContext<NoCustomPartitioner> for Listener {
 /// error here: whoever needs them waits.
 pub fn knock(cluster: &Cluster) -> Result<(), Mistake> {
     let place = &cluster.bootstrap;
-    let client = BaseProducer::from_config_and_context(&cluster.base(), Listener::default());
-    let client: BaseProducer<Listener> =
-        client.map_err(|error| Mistake(format!("spec.kafka: cannot connect to {place} like this: {error}")))?;
+    let client: Connection<BaseProducer<Listener>> = cluster
+        .open(&cluster.base(), Listener::default())
+        .map_err(|error| Mistake(format!("spec.kafka: cannot connect to {place} like this: {error}")))?;
     let deadline = Instant::now() + KNOCK_TIME_MAX;
     while Instant::now() < deadline {
         let answered = client.client().fetch_metadata(None, ASK_TIME_MAX).is_ok();
         client.poll(Duration::ZERO);
         if answered {
             return Ok(());
+        }
+        if let Some(Trouble::Refused(why)) = cluster.token_trouble() {
+            return Err(Mistake(why));
         }
         if let Some(refusal) = client.context().refusal() {
             return Err(Mistake(format!("Kafka at {place} does not let us in: {refusal}")));

@@ -9,12 +9,14 @@
 //! - Outputs of a thread's tasks and the offsets of their inputs are one Kafka transaction, fenced by the group's generation.
 //!   A task whose transaction failed is dropped and recovered, never patched.
 //! - Everybody reads `read_committed`. Offsets are sparse: markers of transactions take places too.
-//! - `unsafe` stands in [`batches`] alone.
+//! - `unsafe` stands in [`batches`] and [`connection`] alone.
 //!
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), and brokers.
 
 mod aside;
 pub mod client;
+pub mod connection;
+pub mod tokens;
 pub mod context;
 pub mod knock;
 pub mod names;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
 };
 use serde::Serialize;
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    connection::Connection,
     context::Logged,
 };
 use crate::ports::LogError;
@@ -87,12 +87,11 @@ pub fn overview(cluster: &Cluster, topics: &[String], groups: &[String]) -> Resu
 }
 
 /// A consumer that never joins: it only asks.
-fn asker(cluster: &Cluster, group: &str) -> Result<BaseConsumer<Logged>, LogError> {
+fn asker(cluster: &Cluster, group: &str) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
     let mut config = cluster.consumer(group);
     // The question must not wait for an open transaction.
     config.set("isolation.level", "read_uncommitted");
-    let made = BaseConsumer::from_config_and_context(&config, Logged);
-    made.map_err(|error| failed("connect to", &cluster.bootstrap, error))
+    cluster.create(&config)
 }
 
 fn committed(cluster: &Cluster, group: &str, places: &[Place]) -> Result<BTreeMap<Place, u64>, LogError> {

@@ -15,13 +15,13 @@ use std::{
 };
 
 use rdkafka::{
-    config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
     producer::BaseProducer,
 };
 
 use super::{
     client::{Cluster, SESSION_MS, failed},
+    connection::Connection,
     context::Logged,
     courier::Courier,
     feed::{Feed, FeedRecord},
@@ -40,7 +40,7 @@ pub struct KafkaShares {
     names: Names,
     ingester: String,
     wire: Wire,
-    group: BaseConsumer<Logged>,
+    group: Connection<BaseConsumer<Logged>>,
     /// Shares that are ours, each with its producer.
     open: BTreeMap<u32, Courier>,
     /// Shares that another took from us, and when to ask for them again.
@@ -61,9 +61,9 @@ impl KafkaShares {
         let mut config = cluster.consumer(&names.ingest_group(ingester));
         config.set("partition.assignment.strategy", "cooperative-sticky");
         let wrong = |error| failed("join the group at", &cluster.bootstrap, error);
-        let group = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        let group: Connection<BaseConsumer<Logged>> = cluster.open(&config, Logged).map_err(wrong)?;
         group.subscribe(&[&names.shares()]).map_err(wrong)?;
-        let client = BaseProducer::from_config_and_context(&cluster.producer(), Logged).map_err(wrong)?;
+        let client: Connection<BaseProducer<Logged>> = cluster.open(&cluster.producer(), Logged).map_err(wrong)?;
         Ok(Self {
             cluster: cluster.clone(),
             names: names.clone(),

@@ -8,13 +8,13 @@ use std::{
 use engine::plan::Plan;
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
-    config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
 };
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    connection::Connection,
     context::Logged,
     names::Names,
 };
@@ -90,11 +90,10 @@ impl Fleet {
         Ok(Tail::of(KafkaTail { consumer, name: name.to_owned(), topic, kind, unread }))
     }
 
-    fn consumer(&self) -> Result<BaseConsumer<Logged>, LogError> {
+    fn consumer(&self) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
         let mut config = self.cluster.consumer("clickstream-readers");
         config.set("enable.partition.eof", "true");
-        let made = BaseConsumer::from_config_and_context(&config, Logged);
-        made.map_err(|error| failed("connect to", &self.cluster.bootstrap, error))
+        self.cluster.create(&config)
     }
 }
 
@@ -114,7 +113,7 @@ fn ends(consumer: &BaseConsumer<Logged>, topic: &str) -> Result<Vec<(u64, u64)>,
 }
 
 struct KafkaTail {
-    consumer: BaseConsumer<Logged>,
+    consumer: Connection<BaseConsumer<Logged>>,
     name: String,
     topic: String,
     kind: TopicKind,

@@ -13,13 +13,13 @@ use std::{
 
 use anyhow::Context;
 use rdkafka::{
-    config::FromClientConfigAndContext as _,
     metadata::MetadataTopic,
     producer::{BaseProducer, Producer as _},
 };
 
 use super::{
-    client::{Cluster, failed},
+    client::Cluster,
+    connection::Connection,
     context::{self, Logged},
 };
 use crate::health::downstream::Downstream;
@@ -43,8 +43,7 @@ impl Watch {
     /// # Errors
     /// Where librdkafka refuses the configuration.
     pub fn start(cluster: &Cluster, topics: BTreeSet<String>) -> anyhow::Result<Self> {
-        let client = BaseProducer::from_config_and_context(&cluster.base(), Logged);
-        let client: BaseProducer<Logged> = client.map_err(|error| failed("connect to", &cluster.bootstrap, error))?;
+        let client: Connection<BaseProducer<Logged>> = cluster.create(&cluster.base())?;
         let (downstream, stop) = (Arc::new(Downstream::default()), Arc::new(AtomicBool::new(false)));
         let (told, stopped) = (Arc::clone(&downstream), Arc::clone(&stop));
         let bootstrap = cluster.bootstrap.clone();

@@ -17,7 +17,8 @@ use crate::{
     clock,
     kafka::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
-        context::is_news,
+        connection::Connection,
+        context::{Logged, is_news},
         names::Names,
         process::topics,
     },
@@ -39,7 +40,7 @@ type Ends = BTreeMap<(String, i32), i64>;
 
 /// Looks at one epoch, again and again.
 pub struct Look {
-    consumer: BaseConsumer,
+    consumer: Connection<BaseConsumer<Logged>>,
     topics: Vec<String>,
     ends: Ends,
     place: String,

@@ -10,6 +10,8 @@ use crate::{
         admin::Admin,
         client::{Cluster, REQUEST_TIME_MAX, failed},
         compacted::read_all,
+        connection::Connection,
+        context::Logged,
         feed::Feed,
         names::Names,
     },
@@ -39,7 +41,7 @@ pub fn read(cluster: &Cluster, names: &Names) -> Result<Catalogue, LogError> {
 pub fn write(cluster: &Cluster, names: &Names, entries: &[Entry]) -> Result<(), LogError> {
     let topic = names.progress();
     let wrong = |error| failed("write", &topic, error);
-    let producer: BaseProducer = cluster.create(&cluster.producer())?;
+    let producer: Connection<BaseProducer<Logged>> = cluster.create(&cluster.producer())?;
     for entry in entries {
         let (key, value) = entry.record();
         let record = BaseRecord::to(&topic).partition(0).key(&key).payload(&value);

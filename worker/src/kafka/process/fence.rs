@@ -9,7 +9,6 @@ use std::collections::BTreeSet;
 
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::FromClientConfigAndContext as _,
     consumer::{BaseConsumer, Consumer as _},
     producer::{BaseProducer, Producer as _},
 };
@@ -18,6 +17,7 @@ use super::member::{Member, Place};
 use crate::{
     kafka::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
+        connection::Connection,
         context::Logged,
         names::Names,
     },
@@ -43,8 +43,8 @@ pub fn fence_the_dead(
     let alive = member.members()?;
     for writer in strangers.into_iter().filter(|writer| !alive.contains(writer)) {
         let wrong = |error| failed("fence", writer, error);
-        let producer: BaseProducer<Logged> =
-            BaseProducer::from_config_and_context(&cluster.transactional(writer), Logged).map_err(wrong)?;
+        let producer: Connection<BaseProducer<Logged>> =
+            cluster.open(&cluster.transactional(writer), Logged).map_err(wrong)?;
         producer.init_transactions(REQUEST_TIME_MAX).map_err(wrong)?;
         tracing::info!(writer, "fenced a writer that is gone");
     }
@@ -57,7 +57,7 @@ fn last_writers(cluster: &Cluster, names: &Names, places: &[Place]) -> Result<BT
     let wrong = |error| failed("fetch offsets of", &group, error);
     let mut config = cluster.consumer(&group);
     config.set("isolation.level", "read_uncommitted");
-    let consumer: BaseConsumer<Logged> = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.open(&config, Logged).map_err(wrong)?;
     let mut asked = TopicPartitionList::new();
     for place in places {
         asked.add_partition_offset(&place.topic, place.partition as i32, Offset::Invalid).map_err(wrong)?;

@@ -11,7 +11,7 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     client::ClientContext,
-    config::{FromClientConfigAndContext as _, RDKafkaLogLevel},
+    config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol},
     error::{KafkaError, KafkaResult},
     types::RDKafkaRespErr,
@@ -20,6 +20,7 @@ use rdkafka::{
 use crate::{
     kafka::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
+        connection::Connection,
         context::{self, Logged},
         names::Names,
     },
@@ -88,9 +89,9 @@ impl ConsumerContext for Rebalances {
 
 /// A member of the group of processors.
 pub struct Member {
-    consumer: Arc<BaseConsumer<Rebalances>>,
+    consumer: Arc<Connection<BaseConsumer<Rebalances>>>,
     /// Asks where partitions end, what is not committed yet included; it is no member.
-    ends: BaseConsumer<Logged>,
+    ends: Connection<BaseConsumer<Logged>>,
     group: String,
 }
 
@@ -107,18 +108,19 @@ impl Member {
         // Retention that overtook us is counted, not passed over.
         config.set("auto.offset.reset", "error");
         let wrong = |error| failed("join the group at", &cluster.bootstrap, error);
-        let consumer = BaseConsumer::from_config_and_context(&config, Rebalances::default()).map_err(wrong)?;
+        let consumer: Connection<BaseConsumer<Rebalances>> =
+            cluster.open(&config, Rebalances::default()).map_err(wrong)?;
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(wrong)?;
         let mut config = cluster.consumer(&group);
         config.set("isolation.level", "read_uncommitted");
-        let ends = BaseConsumer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        let ends = cluster.open(&config, Logged).map_err(wrong)?;
         Ok(Self { consumer: Arc::new(consumer), ends, group })
     }
 
     /// The consumer, for reading its partitions.
     #[must_use]
-    pub fn consumer(&self) -> &Arc<BaseConsumer<Rebalances>> {
+    pub fn consumer(&self) -> &Arc<Connection<BaseConsumer<Rebalances>>> {
         &self.consumer
     }
 

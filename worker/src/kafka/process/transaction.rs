@@ -12,7 +12,6 @@ use engine::{
 };
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::FromClientConfigAndContext as _,
     consumer::ConsumerGroupMetadata,
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
@@ -23,6 +22,7 @@ use crate::{
     kafka::{
         aside::Aside,
         client::{Cluster, REQUEST_TIME_MAX, failed},
+        connection::Connection,
         context::Logged,
         names::Names,
         produce::{commit, enqueue},
@@ -66,7 +66,7 @@ impl Targets {
 pub struct Transactions {
     /// Dropped first: a commit that is under way comes to its end.
     commits: Aside<(TopicPartitionList, ConsumerGroupMetadata), Duration>,
-    producer: Arc<BaseProducer<Logged>>,
+    producer: Arc<Connection<BaseProducer<Logged>>>,
     id: String,
     key: Vec<u8>,
     value: Vec<u8>,
@@ -91,7 +91,7 @@ impl Transactions {
         // A commit flushes: nothing is gained by waiting for more.
         config.set("linger.ms", "1");
         let wrong = |error| failed("start transactions at", &cluster.bootstrap, error);
-        let producer: BaseProducer<Logged> = BaseProducer::from_config_and_context(&config, Logged).map_err(wrong)?;
+        let producer: Connection<BaseProducer<Logged>> = cluster.open(&config, Logged).map_err(wrong)?;
         producer.init_transactions(REQUEST_TIME_MAX * 3).map_err(wrong)?;
         let producer = Arc::new(producer);
         let (ours, name) = (Arc::clone(&producer), id.to_owned());

@@ -40,6 +40,7 @@ use tokio::runtime::Runtime;
 
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
+    connection::Connection,
     context::is_news,
     names::Names,
 };
@@ -130,8 +131,8 @@ fn session(
     let group = names.sink_group(&sink.name);
     let mut config = cluster.consumer(&group);
     config.set("enable.partition.eof", "true");
-    let consumer: BaseConsumer<Membership> =
-        config.create_with_context(membership).map_err(|error| failed("connect to", &cluster.bootstrap, error))?;
+    let consumer: Connection<BaseConsumer<Membership>> =
+        cluster.open(&config, membership).map_err(|error| failed("connect to", &cluster.bootstrap, error))?;
     let all: Vec<&str> = topics.keys().map(String::as_str).collect();
     consumer.subscribe(&all).map_err(|error| failed("read", &all.join(", "), error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
@@ -156,7 +157,7 @@ fn session(
 }
 
 struct Member<'a> {
-    consumer: BaseConsumer<Membership>,
+    consumer: Connection<BaseConsumer<Membership>>,
     group: String,
     topics: BTreeMap<String, Input>,
     turns: &'a mut Turns,
@@ -424,11 +425,9 @@ fn behind(batch: &[Record]) -> Offsets {
 
 fn endure(error: KafkaError) -> anyhow::Result<()> {
     match error.rdkafka_error_code() {
-        Some(
-            RDKafkaErrorCode::TopicAuthorizationFailed
-            | RDKafkaErrorCode::GroupAuthorizationFailed
-            | RDKafkaErrorCode::Authentication,
-        ) => Err(error).context("Kafka refuses to be read"),
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::GroupAuthorizationFailed) => {
+            Err(error).context("Kafka refuses to be read")
+        }
         _ => {
             if is_news(&error.to_string()) {
                 tracing::warn!(%error, "waiting for Kafka");

@@ -15,7 +15,6 @@ use crds::spec::{KafkaSink, Sink};
 use engine::output;
 use rdkafka::{
     Offset, TopicPartitionList,
-    config::FromClientConfigAndContext as _,
     consumer::ConsumerGroupMetadata,
     error::KafkaError,
     message::{Header, OwnedHeaders},
@@ -27,6 +26,7 @@ use crate::{
     kafka::{
         catalogue::View,
         client::{Cluster, REQUEST_TIME_MAX, failed},
+        connection::Connection,
         context::Logged,
         names::Names,
         produce::{commit, enqueue, is_fenced},
@@ -54,7 +54,7 @@ pub(super) struct Producers {
     cluster: Cluster,
     group: String,
     /// Filled when the group gives partitions, emptied when it takes them.
-    open: Mutex<BTreeMap<Input, Arc<BaseProducer<Logged>>>>,
+    open: Mutex<BTreeMap<Input, Arc<Connection<BaseProducer<Logged>>>>>,
 }
 
 impl Producers {
@@ -73,8 +73,7 @@ impl Producers {
             let id = format!("{}.{topic}.{partition}", self.group);
             let wrong = |error| failed("open", &id, error);
             let config = self.cluster.transactional(&id);
-            let producer: BaseProducer<Logged> =
-                BaseProducer::from_config_and_context(&config, Logged).map_err(wrong)?;
+            let producer: Connection<BaseProducer<Logged>> = self.cluster.open(&config, Logged).map_err(wrong)?;
             producer.init_transactions(REQUEST_TIME_MAX).map_err(wrong)?;
             open.insert((topic.clone(), *partition), Arc::new(producer));
         }
@@ -86,7 +85,7 @@ impl Producers {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn of(&self, input: &Input) -> Result<Arc<BaseProducer<Logged>>, LogError> {
+    fn of(&self, input: &Input) -> Result<Arc<Connection<BaseProducer<Logged>>>, LogError> {
         let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.get(input).cloned().ok_or(LogError::Fenced)
     }
