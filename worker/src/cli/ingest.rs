@@ -59,7 +59,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// A [`Mistake`] where the manifest has no such ingester or a secret is missing; else what the world says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Role { signals, checked, secrets, cluster } = args.role.begin()?;
+    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
     let ingester = find(&checked, &args.name)?;
     let progress = Arc::new(Mutex::new(None));
     let counted = metrics(&args.name)?;

@@ -52,7 +52,7 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`] where the user has to change something; else what failed in the world.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Role { signals, checked, secrets, cluster } = args.role.begin()?;
+    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
     let names = Names::new(&checked.manifest.name);
     refuse_object_store(&checked.manifest.spec)?;
     let catalogue = catalogue::read(&cluster, &names)?;

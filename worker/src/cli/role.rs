@@ -10,7 +10,11 @@ use super::{
     run::{LogFormat, signals, start_logging},
 };
 use crate::{
-    kafka::{client::Cluster, knock::knock},
+    kafka::{
+        client::Cluster,
+        names::Names,
+        waiting::{Begin, wait_for_brokers},
+    },
     secrets::Secrets,
 };
 
@@ -36,23 +40,27 @@ pub struct Role {
     pub checked: Checked,
     /// Where secrets come from.
     pub secrets: Secrets,
-    /// Where Kafka is: it let us in, or it does not answer.
+    /// Where Kafka is: it has let us in.
     pub cluster: Cluster,
 }
 
 impl RoleArgs {
-    /// Starts the log, listens for signals, reads the manifest and the secrets of Kafka.
+    /// Starts the log, listens for signals, reads the manifest and the secrets of Kafka, and waits until brokers answer;
+    /// none where somebody asked for the end before they did.
     ///
     /// # Errors
     /// A [`super::Mistake`] where the manifest is wrong, a secret is missing, or the brokers do not let us in.
-    pub fn begin(&self) -> anyhow::Result<Role> {
+    pub fn begin(&self) -> anyhow::Result<Option<Role>> {
         start_logging(self.log);
         let signals = signals()?;
         let checked = self.manifest.load()?;
         let secrets = Secrets::from_environment();
         let cluster = Cluster::of(&checked.manifest.spec, &secrets)?;
-        knock(&cluster)?;
-        Ok(Role { signals, checked, secrets, cluster })
+        let names = Names::new(&checked.manifest.name);
+        match wait_for_brokers(&cluster, &names, self.health_listen, &signals)? {
+            Begin::Now => Ok(Some(Role { signals, checked, secrets, cluster })),
+            Begin::Never => Ok(None),
+        }
     }
 
     /// The directory that paths in the manifest start from.

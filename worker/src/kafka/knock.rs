@@ -62,12 +62,20 @@ impl ProducerContext<NoCustomPartitioner> for Listener {
     fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
 }
 
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Door {
+    /// Brokers let us in.
+    Open,
+    /// Nobody answered, for this reason: whoever needs them waits.
+    Silent(String),
+}
+
 /// Connects once.
 ///
 /// # Errors
-/// A [`Mistake`] where librdkafka takes no such configuration, or brokers refuse us. Brokers that do not answer are not an
-/// error here: whoever needs them waits.
-pub fn knock(cluster: &Cluster) -> Result<(), Mistake> {
+/// A [`Mistake`] where librdkafka takes no such configuration, or brokers refuse us.
+pub fn knock(cluster: &Cluster) -> Result<Door, Mistake> {
     let place = &cluster.bootstrap;
     let client: Connection<BaseProducer<Listener>> = cluster
         .open(&cluster.base(), Listener::default())
@@ -77,7 +85,7 @@ pub fn knock(cluster: &Cluster) -> Result<(), Mistake> {
         let answered = client.client().fetch_metadata(None, ASK_TIME_MAX).is_ok();
         client.poll(Duration::ZERO);
         if answered {
-            return Ok(());
+            return Ok(Door::Open);
         }
         if let Some(Trouble::Refused(why)) = cluster.token_trouble() {
             return Err(Mistake(why));
@@ -86,5 +94,6 @@ pub fn knock(cluster: &Cluster) -> Result<(), Mistake> {
             return Err(Mistake(format!("Kafka at {place} does not let us in: {refusal}")));
         }
     }
-    Ok(())
+    let why = cluster.token_trouble().map(|trouble| trouble.to_string());
+    Ok(Door::Silent(why.unwrap_or_else(|| format!("Kafka at {place} does not answer"))))
 }

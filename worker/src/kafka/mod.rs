@@ -19,6 +19,7 @@ pub mod connection;
 pub mod tokens;
 pub mod context;
 pub mod knock;
+pub mod waiting;
 pub mod names;
 pub mod topics;
 pub mod admin;
