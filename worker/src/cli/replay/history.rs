@@ -340,6 +340,11 @@ fn report(format: Format, from: &str, found: &[Comparison], notes: &[String]) ->
     }
     let notes = if agree { &[][..] } else { notes };
     notes.iter().for_each(|note| tell::line(note));
-    tell::result(&format!("the live tables and the archive {}", if agree { "agree" } else { "differ" }))?;
+    let is_any = found.iter().any(|table| table.equal + table.changed + table.gone + table.new > 0);
+    tell::result(match (agree, is_any) {
+        (true, false) => "nothing was compared: the archive holds nothing whole that can no longer change",
+        (true, true) => "the live tables and the archive agree",
+        (false, _) => "the live tables and the archive differ",
+    })?;
     Ok(())
 }
