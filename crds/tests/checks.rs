@@ -129,6 +129,14 @@ fn shapes_of_fields() {
         "mechanism: OAUTHBEARER, oauth: {tokenUrl: 'https://id/', extensions: {auth: x}}",
         "spec.kafka.sasl.oauth.extensions.auth: is no SASL extension",
     );
+    check("process.checkpoints", "{store: 's3://bucket/prefix/', credentialsSecret: s}", "");
+    check("process.checkpoints", "{store: /var/checkpoints}", "spec.process.checkpoints.store: is no bucket");
+    check("process.checkpoints", "{store: 's3:///prefix'}", "spec.process.checkpoints.store: is no bucket");
+    check(
+        "process.checkpoints",
+        "{credentialsSecret: s}",
+        "spec.process.checkpoints.credentialsSecret: is for a store, and there is none: give store: s3://bucket/prefix/",
+    );
     check("process.recovery", "1s", "spec.process.recovery: cannot be promised");
     check(
         "process.autoscale",

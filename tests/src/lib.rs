@@ -22,6 +22,7 @@ pub mod simulation;
 pub mod api_server;
 pub mod bench;
 pub mod binary;
+pub mod bucket;
 pub mod chart;
 pub mod changes;
 pub mod couchbase;

@@ -63,6 +63,15 @@ pub const CHECKPOINTS_KEPT: usize = 3;
 /// Snapshots that wait to be written; a task waits behind the second.
 pub const CHECKPOINT_QUEUE: usize = 2;
 
+/// How long a task waits to hand a snapshot over: one that is not taken is left out, and the task goes on.
+pub const CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// How long a store of checkpoints that failed is left alone: a store that is away costs one try, not one for each task.
+pub const CHECKPOINT_REST: Duration = Duration::from_secs(5);
+
+/// How long a request for a checkpoint's object is tried again. A sink has more patience: nothing else would write its file.
+pub const CHECKPOINT_RETRY_MAX: Duration = Duration::from_secs(5);
+
 /// Bytes of results that the store and each sink take at a time.
 pub const RESULTS_READ_BYTES: usize = 4 << 20;
 

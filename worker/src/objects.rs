@@ -1,9 +1,9 @@
 //! Objects of a bucket: what a sink keeps in S3, or in what speaks like it.
 //!
 //! An object is there whole or not at all, which is what a rename is to a directory. Calls wait: a sink is a thread, and
-//! writes one file at a time.
+//! writes one file at a time; so is who writes checkpoints.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures_util::TryStreamExt as _;
 use object_store::{
@@ -68,6 +68,14 @@ impl Objects {
     /// # Errors
     /// A [`Mistake`] where it is another scheme, or the secret cannot be used.
     pub fn open(url: &str, secret: Option<&str>, secrets: &Secrets) -> Result<Self, Mistake> {
+        Self::open_for(limits::OBJECT_RETRY_MAX, url, secret, secrets)
+    }
+
+    /// As [`Objects::open`], for one who tries a request again for no longer than `patience`.
+    ///
+    /// # Errors
+    /// As [`Objects::open`].
+    pub fn open_for(patience: Duration, url: &str, secret: Option<&str>, secrets: &Secrets) -> Result<Self, Mistake> {
         let rest = url.strip_prefix("s3://");
         let rest = rest.ok_or_else(|| Mistake(format!("{url}: a bucket is named s3://bucket/prefix/")))?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -89,11 +97,7 @@ impl Objects {
         // An endpoint without TLS is one that somebody wrote down so: in a cluster, beside the pod.
         let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint).unwrap_or_default();
         options = options.with_allow_http(endpoint.starts_with("http://"));
-        let retry = RetryConfig {
-            backoff: BackoffConfig::default(),
-            max_retries: usize::MAX,
-            retry_timeout: limits::OBJECT_RETRY_MAX,
-        };
+        let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: usize::MAX, retry_timeout: patience };
         let store = builder.with_client_options(options).with_retry(retry).build().map_err(|error| wrong(&error))?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|error| wrong(&error))?;
         Ok(Self { store: Arc::new(store), prefix, runtime: Arc::new(runtime) })
@@ -121,6 +125,30 @@ impl Objects {
             Ok::<(), Box<dyn std::error::Error + Send + Sync>>(())
         });
         fetched.map_err(failed("read the object", &key))
+    }
+
+    /// Puts bytes there, in one request.
+    ///
+    /// # Errors
+    /// When they are not.
+    pub fn put_bytes(&self, name: &str, bytes: Vec<u8>) -> Result<(), FileError> {
+        let key = self.key(name);
+        let put = self.runtime.block_on(self.store.put(&key, bytes.into()));
+        put.map(drop).map_err(failed("write the object", &key))
+    }
+
+    /// The bytes of an object; none where it is not there.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub fn get(&self, name: &str) -> Result<Option<Vec<u8>>, FileError> {
+        let key = self.key(name);
+        let got = self.runtime.block_on(async { self.store.get(&key).await?.bytes().await });
+        match got {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(failed("read the object", &key)(error)),
+        }
     }
 
     fn key(&self, below: &str) -> Key {

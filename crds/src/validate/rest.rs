@@ -6,7 +6,7 @@ use super::{exactly_one, ingest, kafka};
 use crate::{
     lower::{positive, unknown},
     problem::{Report, field, named},
-    spec::{Duration, PipelineSpec},
+    spec::{Checkpoints, Duration, PipelineSpec},
 };
 
 /// Shortest recovery that is promised: a broker notices a dead consumer after six seconds, and state is read again.
@@ -52,8 +52,27 @@ fn process(spec: &PipelineSpec, report: &mut Report) {
         let problem = report.problem("spec.process.recovery", "cannot be promised");
         report.push(problem.accepts(format!("at least {RECOVERY_MIN}")));
     }
-    if let Some(every) = process.checkpoints.every {
-        positive(report, "spec.process.checkpoints.every", every);
+    checkpoints(&process.checkpoints, "spec.process.checkpoints", report);
+}
+
+fn checkpoints(checkpoints: &Checkpoints, path: &str, report: &mut Report) {
+    if let Some(every) = checkpoints.every {
+        positive(report, &field(path, "every"), every);
+    }
+    match &checkpoints.store {
+        Some(store)
+            if store.strip_prefix("s3://").is_none_or(|rest| rest.split('/').next().is_none_or(str::is_empty)) =>
+        {
+            let problem = report.problem(&field(path, "store"), "is no bucket");
+            report.push(problem.accepts("s3://bucket/prefix/"));
+        }
+        None if checkpoints.credentials_secret.is_some() && !report.lost(&field(path, "store")) => {
+            report.add(
+                &field(path, "credentialsSecret"),
+                "is for a store, and there is none: give store: s3://bucket/prefix/",
+            );
+        }
+        _ => {}
     }
 }
 

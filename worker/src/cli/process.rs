@@ -26,6 +26,8 @@ use crate::{
         topics::wishes,
         watch::Watch,
     },
+    limits,
+    objects::Objects,
     run,
     secrets::Secrets,
     tell,
@@ -54,7 +56,6 @@ pub struct Args {
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
     let names = Names::new(&checked.manifest.name);
-    refuse_object_store(&checked.manifest.spec)?;
     let catalogue = catalogue::read(&cluster, &names)?;
     let checked = catalogue::settle(&catalogue, checked);
     catalogue::agree(&catalogue, &checked)?;
@@ -100,8 +101,12 @@ fn start(
     let partitions = partitions.context("the checkpoints have no topic")?;
     let generation = clock::now().unsigned_abs();
     let threads = args.threads.or(spec.process.threads.map(|threads| threads as usize));
+    let checkpoints = Checkpoints::new(cluster, &epoch.names, partitions, epoch.identity, generation);
+    // The store that counts is today's, whatever the epoch's manifest said when it began.
+    let bucket = bucket(&current.manifest.spec, secrets)?;
+    let checkpoints = bucket.iter().fold(checkpoints, Checkpoints::in_bucket);
     Ok(Processor::start(ProcessOptions {
-        checkpoints: Checkpoints::new(cluster, &epoch.names, partitions, epoch.identity, generation),
+        checkpoints,
         checkpoint_every: run::checkpoint_every(spec),
         instance: instance(),
         threads: threads.unwrap_or_else(run::processors),
@@ -112,13 +117,14 @@ fn start(
     })?)
 }
 
-fn refuse_object_store(spec: &PipelineSpec) -> Result<(), Mistake> {
-    match &spec.process.checkpoints.store {
-        None => Ok(()),
-        Some(store) => Err(Mistake(format!(
-            "spec.process.checkpoints.store: {store}: checkpoints are kept in a Kafka topic in this version; leave it out"
-        ))),
-    }
+/// Where checkpoints are kept instead of a topic.
+fn bucket(spec: &PipelineSpec, secrets: &Secrets) -> Result<Option<Objects>, Mistake> {
+    let wanted = &spec.process.checkpoints;
+    let open = |store: &String| {
+        let secret = wanted.credentials_secret.as_deref();
+        Objects::open_for(limits::CHECKPOINT_RETRY_MAX, store, secret, secrets)
+    };
+    wanted.store.as_ref().map(open).transpose()
 }
 
 /// Makes sure that every topic is there and right; tells what they are.

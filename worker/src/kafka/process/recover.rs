@@ -43,13 +43,24 @@ pub fn recover(
         match decide(&facts) {
             Decision::Fresh => return Ok(fresh(0, committed)),
             Decision::StateLost { .. } => return Err(lost(name, log_start)),
-            Decision::Restore(found) => match role.restore(&shared.plan, &shared.context, &stored.bytes(&found)) {
-                Ok(work) => return Ok(Recovered { work, from: found.position, committed }),
-                Err(error) => {
-                    tracing::warn!(task = name, position = found.position, %error, "skipping an unreadable checkpoint");
-                    facts.checkpoints.retain(|other| *other != found);
+            Decision::Restore(found) => {
+                let restored = match stored.bytes(&found)? {
+                    Some(bytes) => role.restore(&shared.plan, &shared.context, &bytes).map_err(|it| it.to_string()),
+                    None => Err("it is not as it was written".into()),
+                };
+                match restored {
+                    Ok(work) => return Ok(Recovered { work, from: found.position, committed }),
+                    Err(error) => {
+                        tracing::warn!(
+                            task = name,
+                            position = found.position,
+                            error,
+                            "skipping an unreadable checkpoint"
+                        );
+                        facts.checkpoints.retain(|other| *other != found);
+                    }
                 }
-            },
+            }
         }
     }
 }

@@ -12,7 +12,11 @@ use super::{
 };
 use crate::{
     checkpoint::Snapshot,
-    kafka::{batches::PartitionQueue, context::is_news},
+    kafka::{
+        batches::PartitionQueue,
+        checkpoints::{Saved, Taken},
+        context::is_news,
+    },
     limits,
     metrics::Stage,
 };
@@ -75,8 +79,8 @@ pub struct Task {
     last_record_at: Millis,
     last_mark_at: Millis,
     last_checkpoint_at: Millis,
-    /// When the last snapshot was handed over, or the state restored; and its position.
-    saved: (Millis, u64),
+    /// What is safe: the restored state, then the checkpoint that was written last.
+    saved: Saved,
 }
 
 impl Task {
@@ -84,7 +88,7 @@ impl Task {
     #[must_use]
     pub fn new(role: &Role, plan: &Plan, member: &Member, place: Place, recovered: Recovered, now: Millis) -> Self {
         let Recovered { work, from, committed } = recovered;
-        let saved = (now, work.position());
+        let saved = Saved::new(now, work.position());
         let mut task = Self {
             name: role.task_name(plan),
             queue: PartitionQueue::split(member.consumer(), &place.topic, place.partition),
@@ -251,7 +255,7 @@ impl Task {
     /// Since when there is something that no checkpoint has.
     #[must_use]
     pub fn waits_since(&self) -> Option<Millis> {
-        let (at, position) = self.saved;
+        let (at, position) = self.saved.get();
         (self.work.position() > position).then_some(at)
     }
 
@@ -270,14 +274,14 @@ impl Task {
     }
 
     /// The state. Only right after a commit that flushed it whole.
-    pub fn snapshot(&mut self, now: Millis) -> Snapshot {
+    pub fn snapshot(&mut self, now: Millis) -> Taken {
         let mut bytes = Vec::new();
         match &self.work {
             Work::Map(task) => task.snapshot(&mut bytes),
             Work::Merge(task) => task.snapshot(&mut bytes),
         }
         self.last_checkpoint_at = now;
-        self.saved = (now, self.work.position());
-        Snapshot { task: self.name.clone(), position: self.work.position(), bytes }
+        let snapshot = Snapshot { task: self.name.clone(), position: self.work.position(), bytes };
+        Taken { snapshot, at: now, saved: self.saved.clone() }
     }
 }
