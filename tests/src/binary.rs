@@ -8,7 +8,10 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -59,13 +62,36 @@ fn program(name: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// Lines of a program that are shown when a test fails.
+const LAST_WORDS: usize = 30;
+
+/// Ports for tests: below those that the system gives to connections by itself, which may take any of them at any time.
+const PORTS: std::ops::Range<u32> = 12_000..29_000;
+
 /// An address on loopback that nobody listens on.
 ///
 /// # Errors
 /// If there is none.
 pub fn free_address() -> Result<String> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("no free port on loopback")?;
-    Ok(listener.local_addr()?.to_string())
+    Ok(format!("127.0.0.1:{}", free_port()?))
+}
+
+/// A port of loopback that nobody listens on, and that this program was not told before.
+///
+/// # Errors
+/// If there is none.
+pub fn free_port() -> Result<u16> {
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    // Programs that run side by side begin at different ones.
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(37)));
+    for _ in PORTS {
+        let port = PORTS.start + next.fetch_add(1, Ordering::Relaxed) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(port)?;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port on loopback")
 }
 
 /// What a program left.
@@ -87,7 +113,7 @@ pub fn run(command: Command, patience: Duration) -> Result<Ended> {
     Running::start(command)?.wait(patience)
 }
 
-/// A program that runs; it is killed when this is dropped.
+/// A program that runs; it is killed when this is dropped, and if that is because a test fails, its last words are shown.
 pub struct Running {
     child: Child,
     stdout: Option<Said>,
@@ -218,6 +244,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Whatever went wrong, this may be why.
+            let all = self.complaints();
+            let lines: Vec<&str> = all.lines().collect();
+            println!("--- process {}\n{}", self.id(), lines[lines.len().saturating_sub(LAST_WORDS)..].join("\n"));
+        }
         // It may have ended by itself; either way nothing is left behind.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     process::Command,
     time::{Duration, Instant},
@@ -28,7 +28,7 @@ use worker::{
 };
 
 use crate::{
-    binary::{Running, root},
+    binary::{Running, free_port, root},
     reference::{Input, Record},
     roles::SIGKILL,
 };
@@ -121,15 +121,14 @@ fn command(data: &tempfile::TempDir, arguments: &[String]) -> Command {
     command
 }
 
-/// Ports that nobody listens on, all bound at once so that they differ.
+/// Ports that nobody listens on.
 ///
 /// # Errors
 /// If there are none.
 pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let bound = std::array::from_fn::<_, N, _>(|_| TcpListener::bind("127.0.0.1:0"));
     let mut ports = [0; N];
-    for (port, bound) in ports.iter_mut().zip(bound) {
-        *port = bound?.local_addr()?.port();
+    for port in &mut ports {
+        *port = free_port()?;
     }
     Ok(ports)
 }

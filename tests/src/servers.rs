@@ -3,13 +3,15 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+
+use crate::binary::free_port;
 
 /// Longest that a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -65,7 +67,7 @@ impl Server {
     }
 
     fn start(folder: TempDir, make: fn(&Path, u16) -> Command, url: fn(u16) -> String) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port().unwrap();
         let secrets = tempfile::tempdir().unwrap();
         fs::create_dir(secrets.path().join("server")).unwrap();
         fs::write(secrets.path().join("server/url"), url(port)).unwrap();
