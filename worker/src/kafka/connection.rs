@@ -10,12 +10,12 @@
 //! - librdkafka may be told of a token by any thread; it copies what it is given, and calls nobody back meanwhile.
 #![expect(
     unsafe_code,
-    reason = "a token can be given at any time only in librdkafka's C interface; see the audit above"
+    reason = "tokens and the id of a member are to be had in librdkafka's C interface only; see the audit above"
 )]
 
 use std::{
     collections::BTreeMap,
-    ffi::{CString, c_char},
+    ffi::{CStr, CString, c_char},
     ops::Deref,
     ptr,
     sync::{Arc, Mutex, PoisonError},
@@ -67,6 +67,23 @@ pub struct Connection<T> {
 impl<T: Native> Connection<T> {
     pub(super) fn of(client: T, tokens: Option<&Arc<Tokens>>) -> Self {
         Self { _entry: tokens.map(|tokens| Entry::of(client.native(), tokens)), client }
+    }
+}
+
+impl<C: ConsumerContext> Connection<BaseConsumer<C>> {
+    /// What the group's coordinator knows this member by; empty while it knows it by nothing.
+    #[must_use]
+    pub fn member_id(&self) -> String {
+        // SAFETY: the client lives. The string is a copy that ends with a zero byte, or null, and ours to free.
+        unsafe {
+            let id = native::rd_kafka_memberid(self.client.native());
+            if id.is_null() {
+                return String::new();
+            }
+            let text = CStr::from_ptr(id).to_string_lossy().into_owned();
+            native::rd_kafka_mem_free(ptr::null_mut(), id.cast());
+            text
+        }
     }
 }
 

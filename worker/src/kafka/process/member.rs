@@ -1,6 +1,7 @@
 //! A thread as a member of the group: which partitions it has, told as messages that it acknowledges.
 
 use std::{
+    cell::RefCell,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -93,6 +94,9 @@ pub struct Member {
     /// Asks where partitions end, what is not committed yet included; it is no member.
     ends: Connection<BaseConsumer<Logged>>,
     group: String,
+    /// Who we were when the group gave us what we have. Whoever was away for too long comes back as somebody else, and
+    /// librdkafka joins again before it says what was lost: then a proof would be good, and prove nothing.
+    given_to: RefCell<String>,
 }
 
 impl Member {
@@ -115,7 +119,7 @@ impl Member {
         let mut config = cluster.consumer(&group);
         config.set("isolation.level", "read_uncommitted");
         let ends = cluster.open(&config, Logged).map_err(wrong)?;
-        Ok(Self { consumer: Arc::new(consumer), ends, group })
+        Ok(Self { consumer: Arc::new(consumer), ends, group, given_to: RefCell::default() })
     }
 
     /// The consumer, for reading its partitions.
@@ -129,7 +133,18 @@ impl Member {
         if let Some(Err(error)) = self.consumer.poll(Duration::ZERO) {
             tracing::debug!(%error, "the consumer says");
         }
-        std::mem::take(&mut *self.consumer.context().told.lock().unwrap_or_else(PoisonError::into_inner))
+        let told = std::mem::take(&mut *self.consumer.context().told.lock().unwrap_or_else(PoisonError::into_inner));
+        if told.iter().any(|change| matches!(change, Change::Given(_))) {
+            self.given_to.replace(self.consumer.member_id());
+        }
+        told
+    }
+
+    /// Whether the group still knows us as the one to whom it gave what we have. If not, it is about to say so.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        let id = self.consumer.member_id();
+        !id.is_empty() && id == *self.given_to.borrow()
     }
 
     /// Whether the group has let us in.
@@ -158,11 +173,16 @@ impl Member {
 
     /// What proves to the group's coordinator that a commit is ours.
     ///
+    /// # Errors
+    /// [`LogError::Fenced`] where it would be somebody else's: coordinators take whatever a member of today's generation
+    /// commits, and within a transaction also what is committed without a member.
+    ///
     /// # Panics
     /// Never: there is a group.
-    #[must_use]
-    pub fn proof(&self) -> ConsumerGroupMetadata {
-        self.consumer.group_metadata().expect("the consumer has a group")
+    pub fn proof(&self) -> Result<ConsumerGroupMetadata, LogError> {
+        let proof = self.consumer.group_metadata().expect("the consumer has a group");
+        // Asked afterwards: ids do not come back, so that the proof is that of the same member.
+        if self.is_current() { Ok(proof) } else { Err(LogError::Fenced) }
     }
 
     /// The committed offset of each place, once no transaction can change it any more.

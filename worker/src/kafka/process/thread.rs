@@ -285,7 +285,8 @@ impl Thread {
         Ok(())
     }
 
-    /// After a failed commit: all tasks are dropped and, but for those `leaving`, recovered from what is committed.
+    /// After a failed commit: all tasks are dropped and, but for those `leaving`, recovered from what is committed. Where the
+    /// group has given them away meanwhile, none is: it is about to say so, and takes the partitions then.
     fn start_over(&mut self, leaving: &[Place]) -> Result<(), ProcessError> {
         self.shared.metrics.commits_failed.inc();
         self.output.clear();
@@ -293,6 +294,9 @@ impl Thread {
         let staying: Vec<Place> = mine.into_iter().filter(|place| !leaving.contains(place)).collect();
         // A new producer under the same id ends what the old one left open.
         self.transactions = Transactions::start(&self.shared.cluster, &self.id)?;
+        if !self.member.is_current() {
+            return Ok(());
+        }
         self.member.unassign(&staying)?;
         self.adopt(staying)
     }

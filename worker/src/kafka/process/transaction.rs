@@ -208,9 +208,9 @@ impl Open<'_> {
     /// Begins to commit everything, or nothing: [`Transactions::settle`] says what came of it.
     ///
     /// # Errors
-    /// Where the thread for it has ended, after an error before.
+    /// Where the group has given away what this is about, or the thread for it has ended, after an error before.
     pub fn commit(self, member: &Member) -> Result<(), LogError> {
-        self.transactions.commits.give((self.offsets, member.proof()))
+        self.transactions.commits.give((self.offsets, member.proof()?))
     }
 }
 
