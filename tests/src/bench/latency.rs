@@ -50,8 +50,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long the last probes may take.
 const ARRIVE_TIME_MAX: Duration = Duration::from_secs(60);
 
-/// A probe that took longer was not delayed by the ordinary.
-const RECOVERED: Duration = Duration::from_secs(1);
+/// A probe that took longer was not delayed by the ordinary: rows that change leave once a second, and the rest is below one.
+const RECOVERED: Duration = Duration::from_secs(2);
 
 /// When a probe was sent, and when a place showed it.
 #[derive(Clone, Copy, Debug)]
@@ -249,7 +249,7 @@ pub fn latency() -> Result<()> {
     world.end()
 }
 
-/// Prints how long it takes after the death of one of two processors until events become rows within a second again.
+/// Prints how long it takes after the death of one of two processors until events become rows within two seconds again.
 ///
 /// # Errors
 /// As [`latency`].
