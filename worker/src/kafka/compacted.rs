@@ -13,11 +13,15 @@ use super::{
     client::{Cluster, failed},
     connection::Connection,
     context::Logged,
+    unread::Unread,
 };
 use crate::ports::LogError;
 
 /// How long a topic may say nothing while it is read.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
+
+/// Pause before a question is asked again that nobody could answer.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// Whether to go on reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,13 +71,21 @@ pub fn read_from(
         assignment.add_partition_offset(topic, *partition as i32, from).map_err(wrong)?;
     }
     consumer.assign(&assignment).map_err(wrong)?;
-    let mut left: Vec<i32> = partitions.iter().map(|partition| *partition as i32).collect();
     let mut heard = Instant::now();
-    while !left.is_empty() {
+    let mut unread = Unread::default();
+    let places = || partitions.iter().map(|partition| (topic.to_owned(), *partition as i32));
+    while let Err(error) = unread.ask(&consumer, places(), SILENCE_MAX) {
+        if heard.elapsed() > SILENCE_MAX {
+            return Err(wrong(error));
+        }
+        // While leadership moves, brokers say at once that they do not know.
+        std::thread::park_timeout(ASK_AGAIN);
+    }
+    while !unread.is_empty() {
         match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) if each(&message) == Flow::Stop => return Ok(()),
+            Some(Ok(message)) if unread.read(&message) && each(&message) == Flow::Stop => return Ok(()),
             Some(Ok(_)) => {}
-            Some(Err(KafkaError::PartitionEOF(partition))) => left.retain(|open| *open != partition),
+            Some(Err(KafkaError::PartitionEOF(partition))) => unread.ended(partition),
             Some(Err(error)) if heard.elapsed() > SILENCE_MAX => return Err(wrong(error)),
             Some(Err(_)) => continue,
             None if heard.elapsed() > SILENCE_MAX => {

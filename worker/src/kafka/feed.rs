@@ -13,6 +13,7 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
+    unread::{ASK_TIME_MAX, Unread},
 };
 use crate::ports::LogError;
 
@@ -48,8 +49,8 @@ pub struct Feed {
     place: String,
     /// Behind the last record that was read.
     position: u64,
-    /// Whether everything that was there at some moment has been read.
-    caught_up: bool,
+    /// What was there at the first read.
+    unread: Unread,
 }
 
 impl Feed {
@@ -72,14 +73,14 @@ impl Feed {
             partition,
             place: cluster.bootstrap.clone(),
             position: offset,
-            caught_up: false,
+            unread: Unread::default(),
         })
     }
 
-    /// Whether the end was reached once.
+    /// Whether everything was read that was there at the first read.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        self.caught_up
+        self.unread.is_empty()
     }
 
     /// The offset behind the last record that was read.
@@ -111,6 +112,10 @@ impl Feed {
     /// # Errors
     /// Where waiting does not help.
     pub fn read(&mut self, wait: Duration, batch: &mut Vec<FeedRecord>) -> Result<(), LogError> {
+        if !self.unread.is_known() {
+            // Whoever does not answer is asked again the next time.
+            drop(self.unread.ask(&self.consumer, [(self.topic.clone(), self.partition)], ASK_TIME_MAX));
+        }
         let mut deadline = Instant::now() + wait;
         let mut bytes = 0;
         while batch.len() < RECORDS_MAX && bytes < BYTES_MAX {
@@ -121,6 +126,7 @@ impl Feed {
                     if batch.is_empty() {
                         deadline = deadline.min(Instant::now() + GATHER);
                     }
+                    self.unread.read(&message);
                     self.position = message.offset() as u64 + 1;
                     bytes += message.key_len() + message.payload_len();
                     batch.push(FeedRecord {
@@ -131,8 +137,8 @@ impl Feed {
                         headers: message.headers().map(headers).unwrap_or_default(),
                     });
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => {
-                    self.caught_up = true;
+                Some(Err(KafkaError::PartitionEOF(partition))) => {
+                    self.unread.ended(partition);
                     if !batch.is_empty() {
                         return Ok(());
                     }

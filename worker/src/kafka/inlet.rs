@@ -29,6 +29,7 @@ use super::{
     context::{Logged, is_news},
     names::Names,
     produce::{commit, enqueue, is_fenced},
+    unread::{ASK_TIME_MAX, Unread},
 };
 use crate::{
     health::downstream::Downstream,
@@ -146,15 +147,23 @@ impl KafkaInlet {
         all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
         consumer.assign(&all).map_err(read)?;
         let mut found = BTreeMap::new();
+        let mut unread = Unread::default();
         let deadline = Instant::now() + 3 * REQUEST_TIME_MAX;
         loop {
+            if !unread.is_known() {
+                drop(unread.ask(&consumer, [(self.progress_topic.clone(), 0)], ASK_TIME_MAX));
+            }
+            if unread.is_empty() {
+                return Ok(found);
+            }
             match consumer.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => {
+                    unread.read(&message);
                     if let (Some(key), Some(value)) = (message.key(), message.payload()) {
                         found.insert(String::from_utf8_lossy(key).into_owned(), value.to_vec());
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+                Some(Err(KafkaError::PartitionEOF(partition))) => unread.ended(partition),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
                     return Err(LogError::UnknownTopic(self.progress_topic.clone()));
                 }

@@ -37,6 +37,7 @@ pub mod process;
 pub mod epochs;
 
 pub mod facts;
+mod unread;
 pub mod history;
 pub mod feed;
 pub mod feeding;

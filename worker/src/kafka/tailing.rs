@@ -1,9 +1,6 @@
 //! Topics of a fleet as people look into them: which there are, their newest records, and those that come.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use engine::plan::Plan;
 use rdkafka::{
@@ -17,6 +14,7 @@ use super::{
     connection::Connection,
     context::Logged,
     names::Names,
+    unread::Unread,
 };
 use crate::{
     dead_letters::behind_stream,
@@ -86,7 +84,13 @@ impl Fleet {
             all.add_partition_offset(&topic, partition as i32, Offset::Offset(from as i64)).map_err(wrong)?;
         }
         consumer.assign(&all).map_err(wrong)?;
-        let unread = (0..ends.len() as i32).collect();
+        let partitions = (0..ends.len() as i32).map(|partition| (topic.clone(), partition));
+        let mut unread = Unread::default();
+        unread.ask(&consumer, partitions, REQUEST_TIME_MAX).map_err(wrong)?;
+        for place in all.elements() {
+            let from = place.offset().to_raw().unwrap_or_default();
+            unread.begins(&topic, place.partition(), from);
+        }
         Ok(Tail::of(KafkaTail { consumer, name: name.to_owned(), topic, kind, unread }))
     }
 
@@ -118,7 +122,7 @@ struct KafkaTail {
     topic: String,
     kind: TopicKind,
     /// Partitions whose end was not reached yet.
-    unread: BTreeSet<i32>,
+    unread: Unread,
 }
 
 impl KafkaTail {
@@ -146,6 +150,7 @@ impl Follow for KafkaTail {
             match self.consumer.poll(deadline.saturating_duration_since(Instant::now())) {
                 None => break,
                 Some(Ok(message)) => {
+                    self.unread.read(&message);
                     if events.is_empty() {
                         deadline = deadline.min(Instant::now() + GATHER);
                     }
@@ -156,7 +161,7 @@ impl Follow for KafkaTail {
                     events.push(event(&self.name, partition, offset, arrival, self.payload(record)));
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => {
-                    self.unread.remove(&partition);
+                    self.unread.ended(partition);
                     if self.unread.is_empty() && !events.is_empty() {
                         break;
                     }

@@ -33,7 +33,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
-    error::{KafkaError, RDKafkaErrorCode},
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{BorrowedMessage, Message},
 };
 use tokio::runtime::Runtime;
@@ -43,6 +43,7 @@ use super::{
     connection::Connection,
     context::is_news,
     names::Names,
+    unread::{ASK_TIME_MAX, Unread},
 };
 use crate::{
     health::HealthServer,
@@ -149,7 +150,7 @@ fn session(
         runtime,
         signals,
         generation: 0,
-        ends: 0,
+        unread: Unread::default(),
         pause: RETRY.start,
         back_at: None,
     };
@@ -169,8 +170,8 @@ struct Member<'a> {
     signals: &'a Receiver<()>,
     /// The rebalance that the batch belongs to.
     generation: u64,
-    /// Ends of partitions that were seen since.
-    ends: usize,
+    /// What was there of its partitions when they became ours.
+    unread: Unread,
     /// How long to wait after the next failed transaction.
     pause: Duration,
     /// A transaction failed: when to go back to what is committed. What is read until then does not count.
@@ -310,7 +311,7 @@ impl Member<'_> {
             let generation = self.consumer.context().generation.load(Ordering::Acquire);
             if generation != self.generation {
                 batch.clear();
-                (self.generation, self.ends, is_new) = (generation, 0, true);
+                (self.generation, self.unread, is_new) = (generation, Unread::default(), true);
             }
             match polled {
                 None => break,
@@ -319,14 +320,15 @@ impl Member<'_> {
                         deadline = deadline.min(Instant::now() + BATCH_GATHER);
                     }
                     bytes += message.payload_len();
+                    self.unread.read(&message);
                     batch.push(self.record(&message));
                 }
-                Some(Err(KafkaError::PartitionEOF(_))) => self.ends += 1,
+                Some(Err(KafkaError::PartitionEOF(partition))) => self.unread.ended(partition),
                 Some(Err(error)) => endure(error)?,
             }
         }
-        if self.ends >= self.assigned() && self.board.joined.load(Ordering::Acquire) {
-            self.board.caught_up.store(true, Ordering::Release);
+        if self.board.joined.load(Ordering::Acquire) && !self.board.caught_up.load(Ordering::Acquire) {
+            self.look_for_the_end();
         }
         Ok(is_new)
     }
@@ -351,8 +353,27 @@ impl Member<'_> {
         }
     }
 
-    fn assigned(&self) -> usize {
-        self.consumer.assignment().map_or(0, |assignment| assignment.count())
+    /// Notices that everything was read that was there when the partitions became ours. The offsets are those before this
+    /// batch.
+    fn look_for_the_end(&mut self) {
+        if !self.unread.is_known() {
+            // A broker that does not answer is asked again.
+            drop(self.ask_what_is_there());
+        }
+        if self.unread.is_empty() {
+            self.board.caught_up.store(true, Ordering::Release);
+        }
+    }
+
+    fn ask_what_is_there(&mut self) -> KafkaResult<()> {
+        let given = self.consumer.assignment()?;
+        let places = given.elements().into_iter().map(|place| (place.topic().to_owned(), place.partition()));
+        self.unread.ask(&self.consumer, places, ASK_TIME_MAX)?;
+        for place in self.consumer.committed_offsets(given, ASK_TIME_MAX)?.elements() {
+            let from = place.offset().to_raw().unwrap_or_default();
+            self.unread.begins(place.topic(), place.partition(), from);
+        }
+        Ok(())
     }
 
     /// Writes until it is written; false where somebody asked for the end before.

@@ -1,0 +1,135 @@
+//! What there is to read of partitions up to where they end at one moment.
+//!
+//! An event about a partition's end is not enough to go by: librdkafka makes one where a fetch comes back empty, and on a
+//! topic that is written to more often than a fetch waits none ever does.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use rdkafka::{
+    Message as _,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::KafkaResult,
+    message::BorrowedMessage,
+};
+
+/// How long each question for an end may hold up a reader that asks again the next time.
+pub(super) const ASK_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Partitions whose end, as it was when that was asked, is not reached yet.
+#[derive(Debug, Default)]
+pub(super) struct Unread {
+    /// By partition and topic the offset behind the last committed record; nothing until somebody said so. What lies right
+    /// before it may be a marker, which nobody reads.
+    ends: Option<BTreeMap<i32, BTreeMap<String, i64>>>,
+    /// Events about ends, by partition: they do not tell the topic, and may come before the answer.
+    events: BTreeMap<i32, usize>,
+}
+
+impl Unread {
+    /// Asks where `places` end now; each answer may take as long as `limit`.
+    pub(super) fn ask<C: ConsumerContext>(
+        &mut self,
+        consumer: &BaseConsumer<C>,
+        places: impl IntoIterator<Item = (String, i32)>,
+        limit: Duration,
+    ) -> KafkaResult<()> {
+        let mut ends: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
+        for (topic, partition) in places {
+            let (start, end) = consumer.fetch_watermarks(&topic, partition, limit)?;
+            if start < end {
+                ends.entry(partition).or_default().insert(topic, end);
+            }
+        }
+        self.ends = Some(ends);
+        self.events.keys().copied().collect::<Vec<_>>().into_iter().for_each(|partition| self.settle(partition));
+        Ok(())
+    }
+
+    /// Whether somebody has said where partitions end.
+    pub(super) fn is_known(&self) -> bool {
+        self.ends.is_some()
+    }
+
+    /// Whether everything was read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.as_ref().is_some_and(BTreeMap::is_empty)
+    }
+
+    /// Nothing of a partition before `offset` is of interest.
+    pub(super) fn begins(&mut self, topic: &str, partition: i32, offset: i64) {
+        let Some(ends) = &mut self.ends else { return };
+        let Some(topics) = ends.get_mut(&partition) else { return };
+        if topics.get(topic).is_some_and(|end| offset >= *end) {
+            topics.remove(topic);
+            if topics.is_empty() {
+                ends.remove(&partition);
+            }
+        }
+    }
+
+    /// A record was read; whether it was there when the ends were asked.
+    pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> bool {
+        let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
+        let end = self.ends.as_ref().and_then(|ends| ends.get(&partition)?.get(topic)).copied();
+        self.begins(topic, partition, offset + 1);
+        end.is_some_and(|end| offset < end)
+    }
+
+    /// librdkafka says that a partition has no more at the moment.
+    pub(super) fn ended(&mut self, partition: i32) {
+        *self.events.entry(partition).or_default() += 1;
+        self.settle(partition);
+    }
+
+    /// Where several topics have such a partition, all of them must have ended.
+    fn settle(&mut self, partition: i32) {
+        let Some(ends) = &mut self.ends else { return };
+        if ends.get(&partition).is_some_and(|topics| self.events.get(&partition) >= Some(&topics.len())) {
+            ends.remove(&partition);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unread(ends: &[(&str, i32, i64)]) -> Unread {
+        let mut all: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
+        for (topic, partition, end) in ends {
+            all.entry(*partition).or_default().insert((*topic).to_owned(), *end);
+        }
+        Unread { ends: Some(all), events: BTreeMap::new() }
+    }
+
+    #[test]
+    fn an_end_is_reached_by_what_lies_before_it_or_behind() {
+        let mut left = unread(&[("a", 0, 10), ("a", 1, 10), ("a", 2, 10)]);
+        left.begins("a", 0, 9);
+        left.begins("a", 1, 10);
+        left.begins("a", 2, 12);
+        assert!(!left.is_empty());
+        left.ended(0);
+        assert!(left.is_empty());
+    }
+
+    #[test]
+    fn an_event_that_may_be_about_two_topics_waits_for_the_other() {
+        let mut left = unread(&[("a", 0, 10), ("b", 0, 10), ("b", 1, 10)]);
+        left.ended(1);
+        left.ended(0);
+        assert!(!left.is_empty());
+        left.ended(0);
+        assert!(left.is_empty());
+    }
+
+    #[test]
+    fn nothing_is_read_before_it_is_known_what_there_is() {
+        let mut left = Unread::default();
+        left.ended(0);
+        assert!(!left.is_empty() && !left.is_known());
+        left.ends = unread(&[("a", 0, 10)]).ends;
+        left.settle(0);
+        assert!(left.is_empty());
+    }
+}
