@@ -37,6 +37,10 @@ pub const SHARE_LOOK_MAX: Duration = Duration::from_secs(1);
 /// The longest an ingester with a pace sleeps before it looks at the clock again.
 pub const PACE_STEP: Duration = Duration::from_millis(50);
 
+/// The shortest time between two commits of an ingester with a pace, but for full ones: what becomes due meanwhile is
+/// committed together. Brokers pay for each commit about the same, however small it is.
+pub const PACE_GATHER: Duration = Duration::from_millis(20);
+
 /// Events the generator makes at a time: columns of so many rows stay in the second-level cache.
 pub const GENERATE_ROWS: usize = 2_048;
 

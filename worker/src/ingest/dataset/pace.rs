@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use engine::time::Millis;
 
-use crate::ingest::{control::Control, limits::PACE_STEP};
+use crate::ingest::{
+    control::Control,
+    limits::{PACE_GATHER, PACE_STEP},
+};
 
 /// How fast a dataset is read.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -26,6 +29,8 @@ pub struct Pacer {
     pace: Pace,
     started: Instant,
     sent: u64,
+    /// When rows went last.
+    went: Option<Instant>,
     /// The first event's time, and when it went.
     first: Option<(Millis, Instant)>,
 }
@@ -34,7 +39,7 @@ impl Pacer {
     /// Starts now.
     #[must_use]
     pub fn new(pace: Pace) -> Self {
-        Self { pace, started: Instant::now(), sent: 0, first: None }
+        Self { pace, started: Instant::now(), sent: 0, went: None, first: None }
     }
 
     /// Whether the times of the rows must be known.
@@ -58,11 +63,13 @@ impl Pacer {
                 Pace::Rate(rate) => self.by_rate(rate, rows, now),
                 Pace::EventTime { speed } => self.by_time(speed, times, now),
             };
-            if ready > 0 {
+            let gather = self.went.map_or(Duration::ZERO, |went| PACE_GATHER.saturating_sub(now - went));
+            if ready > 0 && (ready == rows || gather.is_zero()) {
                 self.sent += ready as u64;
+                self.went = Some(now);
                 return (!control.stopped()).then_some(ready);
             }
-            if control.stopped_before(now + wait.min(PACE_STEP)) {
+            if control.stopped_before(now + wait.min(PACE_STEP).max(gather)) {
                 return None;
             }
         }

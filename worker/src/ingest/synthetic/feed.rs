@@ -17,7 +17,7 @@ use super::{
 use crate::ingest::{
     IngestError,
     control::Control,
-    limits::{BATCH_BYTES, BATCH_EVENTS, PACE_STEP},
+    limits::{BATCH_BYTES, BATCH_EVENTS, PACE_GATHER, PACE_STEP},
     now,
     outbox::{Outbox, Topics},
     routes::Targets,
@@ -69,7 +69,7 @@ impl Feed {
         let mut generator = Generator::new(self.model, topics.partitions(0), next);
         let mut events = Events::default();
         while generator.next() < end && !control.stopped() && until.is_none_or(|until| Instant::now() < until) {
-            let next = generator.next();
+            let (next, began) = (generator.next(), Instant::now());
             if follow && (generator.clock().at(next) - now()).abs() > DRIFT_MS_MAX {
                 generator.restart_clock(now());
             }
@@ -96,6 +96,9 @@ impl Feed {
             drop(records);
             topics.turn();
             control.count(generator.next() - next);
+            if paced && generator.next() == due && due < end && control.stopped_before(began + PACE_GATHER) {
+                break;
+            }
         }
         Ok(())
     }
