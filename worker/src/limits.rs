@@ -47,6 +47,9 @@ pub const COMMIT_BYTES_MAX: usize = 8 << 20;
 /// Milliseconds between two commits of a task that has something to say.
 pub const COMMIT_EVERY_MS: i64 = 500;
 
+/// Milliseconds between two idle marks of a partition that stays idle: a live stream's clock moves by them.
+pub const MARK_IDLE_EVERY_MS: i64 = 1_000;
+
 /// Bytes of one part of a large object; what is smaller is written at once. S3 wants at least 5 MiB, and 10,000 parts at
 /// most: 160 GiB.
 pub const OBJECT_PART_BYTES: usize = 16 << 20;

@@ -19,9 +19,6 @@ use crate::{
     ports::{Log, TopicPartition},
 };
 
-/// Milliseconds between two idle marks of a partition that stays idle: a live stream's clock moves by them.
-const MARK_IDLE_EVERY_MS: Millis = 1_000;
-
 /// A MAP task and what its thread remembers for it.
 pub(super) struct MapRunner {
     name: String,
@@ -141,7 +138,7 @@ impl MapRunner {
             return Ok(());
         }
         let Some(idle_after_ms) = self.idle_after_ms.filter(|_| !self.is_finished) else { return Ok(()) };
-        let quiet = now - self.last_record_at >= idle_after_ms && now - self.last_mark_at >= MARK_IDLE_EVERY_MS;
+        let quiet = now - self.last_record_at >= idle_after_ms && now - self.last_mark_at >= limits::MARK_IDLE_EVERY_MS;
         if quiet && self.task.position() >= shared.log.offsets(self.input).end {
             self.task.mark_idle(now);
             self.last_mark_at = now;

@@ -11,12 +11,10 @@ use engine::{
 };
 
 use super::{records::Records, stage::Stage};
+use crate::limits;
 
 /// Batches between two looks at what MERGE has to say.
 const FLUSH_EVERY: usize = 16;
-
-/// Milliseconds between two idle marks of a quiet partition, as processors have it.
-const MARK_IDLE_EVERY_MS: Millis = 1_000;
 
 /// A source partition and its archive.
 pub struct Input<'a> {
@@ -124,7 +122,7 @@ impl<'a> Partition<'a> {
         let since = *self.last.get_or_insert(clock);
         let is_known = self.input.is_complete || self.arrival().is_some();
         let is_quiet = self.arrival().is_none_or(|next| next > clock) && clock - since >= idle_after_ms;
-        let is_due = self.marked.is_none_or(|marked| clock - marked >= MARK_IDLE_EVERY_MS);
+        let is_due = self.marked.is_none_or(|marked| clock - marked >= limits::MARK_IDLE_EVERY_MS);
         if !(is_known && is_quiet && is_due) {
             return false;
         }

@@ -21,9 +21,6 @@ use crate::{
     metrics::Stage,
 };
 
-/// Milliseconds between two idle marks of a partition that stays idle: a live stream's clock moves by them.
-const MARK_IDLE_EVERY_MS: Millis = 1_000;
-
 /// The engine's half of a task.
 pub enum Work {
     /// Of a raw partition, or that of repaired records.
@@ -186,7 +183,7 @@ impl Task {
     /// that was read to its very end is idle, and one whose broker does not answer is not.
     pub fn mark_if_idle(&mut self, now: Millis, is_at_end: impl FnOnce(&Place, u64) -> bool) {
         let (Some(idle_after_ms), None) = (self.idle_after_ms, self.replay_until) else { return };
-        let quiet = now - self.last_record_at >= idle_after_ms && now - self.last_mark_at >= MARK_IDLE_EVERY_MS;
+        let quiet = now - self.last_record_at >= idle_after_ms && now - self.last_mark_at >= limits::MARK_IDLE_EVERY_MS;
         if !quiet {
             return;
         }

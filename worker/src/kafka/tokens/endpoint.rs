@@ -5,6 +5,7 @@ use std::{ffi::CString, sync::Arc, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use crds::spec::{Oauth, Tls};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use serde::Deserialize;
 use serde_json::Value;
 use ureq::{
@@ -29,6 +30,9 @@ const LIFETIME_UNSAID: f64 = 300.0;
 
 /// Longest lifetime that is believed: a token is fetched once a day at least.
 const LIFETIME_MAX: f64 = 86_400.0;
+
+/// What is encoded in a form: everything that is not unreserved (RFC 3986, section 2.3).
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Where tokens come from, and for which credentials.
 pub(super) struct Endpoint {
@@ -165,17 +169,12 @@ fn reason(body: &str, secret: &str) -> String {
     if told.is_empty() { told } else { format!(" ({told})") }
 }
 
-fn seconds(told: &Value) -> Option<f64> {
-    told.as_f64().or_else(|| told.as_str()?.trim().parse().ok())
+fn encoded(text: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(text, RESERVED)
 }
 
-/// As in a form, with nothing left to chance.
-fn encoded(text: &str) -> String {
-    let one = |byte: u8| match byte {
-        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => (byte as char).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(one).collect()
+fn seconds(told: &Value) -> Option<f64> {
+    told.as_f64().or_else(|| told.as_str()?.trim().parse().ok())
 }
 
 #[cfg(test)]
@@ -187,7 +186,7 @@ mod tests {
         let body = r#"{"error": "invalid_client", "error_description": "s3cret\u001b is wrong"}"#;
         assert_eq!(reason(body, "s3cret"), " (invalid_client: … is wrong)");
         assert_eq!(reason("<html>", "s3cret"), "");
-        assert_eq!(encoded("a b;c=1é"), "a%20b%3Bc%3D1%C3%A9");
+        assert_eq!(encoded("a b;c=1é").to_string(), "a%20b%3Bc%3D1%C3%A9");
         assert_eq!([seconds(&serde_json::json!("20")), seconds(&serde_json::json!(20))], [Some(20.0), Some(20.0)]);
     }
 }
