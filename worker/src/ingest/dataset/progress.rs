@@ -10,6 +10,9 @@ use super::block::Place;
 /// First byte of the progress of a dataset: kind and version.
 const TAG: u8 = 0x11;
 
+/// A file, its rows before a place, and the place.
+pub type At = (String, u64, Place);
+
 /// Where a dataset stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -73,7 +76,7 @@ pub struct ShareProgress {
     /// Every row was delivered, as the files were then.
     pub done: bool,
     /// File, rows of it before this place, and the place.
-    pub at: Option<(String, u64, Place)>,
+    pub at: Option<At>,
 }
 
 impl ShareProgress {

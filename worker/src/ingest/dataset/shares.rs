@@ -6,7 +6,8 @@
 //! ```
 //! Every replica reads all files and commits the blocks of its own shares, each with the progress of that share. So it does
 //! not matter who has a share when, nor how far others are: what a share's progress says is all that counts. Nobody is far
-//! ahead of the slowest share, so that times stay about in order.
+//! ahead of the slowest share, so that times stay about in order. A pace is that of all rows: each replica passes those of
+//! others at the same pace as it commits its own, and rows that are late, because their share had no owner, go at once.
 
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,8 @@ use super::{
     block::{Block, Place},
     feed::{Feed, Format},
     files::DataFile,
-    pace::{Pace, Pacer},
-    progress::ShareProgress,
+    pace::Pacer,
+    progress::{At, ShareProgress},
 };
 use crate::{
     ingest::{
@@ -55,12 +56,28 @@ struct Stand {
     blocks: u64,
 }
 
+impl Stand {
+    /// Rows of this file from here to a file and row that lie farther.
+    fn rows_before(&self, (file, row): (usize, u64)) -> u64 {
+        match file.cmp(&self.file) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => row.saturating_sub(self.row),
+            std::cmp::Ordering::Greater => u64::MAX,
+        }
+    }
+}
+
 struct Sharing<'a> {
     feed: &'a mut Feed,
     topics: &'a mut Topics,
     outbox: &'a mut Outbox,
     control: &'a Control,
+    /// Of all rows behind `lead`, whosever they are.
     pacer: Pacer,
+    /// File and row that the farthest share had reached when ours changed.
+    lead: (usize, u64),
+    /// Behind the last row that was read to the end, and the blocks before it.
+    end: (Option<At>, u64),
     /// The shares that are ours, as far as they are committed.
     mine: BTreeMap<u32, ShareProgress>,
     looked_at: Instant,
@@ -76,9 +93,8 @@ pub(super) fn run(
     outbox: &mut Outbox,
     control: &Control,
 ) -> Result<(), IngestError> {
-    let pacer = Pacer::new(feed.pace);
-    let mut sharing =
-        Sharing { feed, topics, outbox, control, pacer, mine: BTreeMap::new(), looked_at: Instant::now() };
+    let (pacer, mine, looked_at) = (Pacer::new(feed.pace), BTreeMap::new(), Instant::now());
+    let mut sharing = Sharing { feed, topics, outbox, control, pacer, lead: (0, 0), end: (None, 0), mine, looked_at };
     let mut is_written = true;
     while !control.stopped() {
         is_written &= !sharing.take_over()?;
@@ -117,12 +133,17 @@ impl Sharing<'_> {
             };
             self.mine.insert(share, progress);
         }
-        // The rate is that of all replicas together.
-        if let Pace::Rate(rate) = self.feed.pace {
-            let part = self.mine.len().max(1) as f64 / f64::from(SHARES);
-            self.pacer = Pacer::new(Pace::Rate(rate * part));
-        }
+        self.lead = self.farthest()?;
+        self.pacer = Pacer::new(self.feed.pace);
         Ok(true)
+    }
+
+    /// Where the farthest of all shares goes on, as far as was heard.
+    fn farthest(&mut self) -> Result<(usize, u64), IngestError> {
+        let heard = self.outbox.heard()?;
+        let heard = heard.values().filter_map(|bytes| ShareProgress::from_bytes(bytes).ok()).collect::<Vec<_>>();
+        let all = self.mine.values().chain(&heard).filter_map(|progress| self.next(progress.at.as_ref()).ok());
+        Ok(all.max().unwrap_or_default())
     }
 
     /// Rows of all shares, once all are done.
@@ -137,8 +158,8 @@ impl Sharing<'_> {
     }
 
     /// Where a share goes on: a file and a row.
-    fn next(&self, progress: &ShareProgress) -> Result<(usize, u64), DatasetError> {
-        let Some((name, row, _)) = &progress.at else { return Ok((0, 0)) };
+    fn next(&self, at: Option<&At>) -> Result<(usize, u64), DatasetError> {
+        let Some((name, row, _)) = at else { return Ok((0, 0)) };
         let found = self.feed.files.iter().position(|file| file.name == *name);
         found.map(|file| (file, *row)).ok_or_else(|| DatasetError::Gone { file: name.clone() })
     }
@@ -147,7 +168,7 @@ impl Sharing<'_> {
     fn start(&self) -> Result<Stand, DatasetError> {
         let mut stands = Vec::new();
         for progress in self.mine.values() {
-            let (file, row) = self.next(progress)?;
+            let (file, row) = self.next(progress.at.as_ref())?;
             let place = progress.at.as_ref().map(|(_, _, place)| *place);
             stands.push(Stand { file, row, place, blocks: progress.blocks });
         }
@@ -168,6 +189,7 @@ impl Sharing<'_> {
             let is_cut = !stand.row.is_multiple_of(SHARE_BLOCK_ROWS);
             stand = Stand { file: stand.file + 1, row: 0, place: None, blocks: stand.blocks + u64::from(is_cut) };
         }
+        self.end.1 = stand.blocks;
         Ok(Outcome::Ended)
     }
 
@@ -178,6 +200,9 @@ impl Sharing<'_> {
         loop {
             reader.next(&mut block)?;
             if block.rows.is_empty() {
+                if let Some(place) = stand.place {
+                    self.end.0 = Some((file.name, stand.row, place));
+                }
                 return Ok(Outcome::Ended);
             }
             let mut from = 0;
@@ -212,17 +237,17 @@ impl Sharing<'_> {
         rows: std::ops::Range<usize>,
     ) -> Result<Outcome, IngestError> {
         let share = share_of(file, stand.row / SHARE_BLOCK_ROWS);
-        let Some(progress) = self.mine.get(&share).cloned() else { return Ok(Outcome::Ended) };
-        let next = self.next(&progress)?;
-        let done = match next.0.cmp(&stand.file) {
-            std::cmp::Ordering::Less => 0,
-            std::cmp::Ordering::Equal => next.1.saturating_sub(stand.row),
-            std::cmp::Ordering::Greater => u64::MAX,
-        };
-        let mut from = rows.start + (rows.len() as u64).min(done) as usize;
-        let mut progress = progress;
+        let on_time = rows.start + stand.rows_before(self.lead).min(rows.len() as u64) as usize;
+        let Some(mut progress) = self.mine.get(&share).cloned() else { return self.pass(rows.end - on_time) };
+        let mut from = rows.start + stand.rows_before(self.next(progress.at.as_ref())?).min(rows.len() as u64) as usize;
         while from < rows.end {
-            let Some(ready) = self.pacer.next(rows.end - from, &[], self.control) else { return Ok(Outcome::Stopped) };
+            let ready = if from < on_time {
+                on_time - from
+            } else if let Some(ready) = self.pacer.next(rows.end - from, &[], self.control) {
+                ready
+            } else {
+                return Ok(Outcome::Stopped);
+            };
             let some = &block.rows[from..from + ready];
             let targets = self.topics.route(some.iter().map(|row| block.payload(row)));
             let topics = &*self.topics;
@@ -255,6 +280,19 @@ impl Sharing<'_> {
         Ok(Outcome::Ended)
     }
 
+    /// Lets so many rows of others pass at the pace at which their owners write them.
+    fn pass(&mut self, rows: usize) -> Result<Outcome, IngestError> {
+        let mut left = rows;
+        while left > 0 {
+            let Some(ready) = self.pacer.next(left, &[], self.control) else { return Ok(Outcome::Stopped) };
+            left -= ready;
+            if self.looked_at.elapsed() >= SHARE_LOOK_MAX && self.take_over()? {
+                return Ok(Outcome::Changed);
+            }
+        }
+        Ok(Outcome::Ended)
+    }
+
     /// Waits for slower shares; tells the others how far ours are that had nothing to commit for long.
     fn between_blocks(&mut self, file: &DataFile, stand: &Stand) -> Result<Outcome, IngestError> {
         let place = stand.place.map(|place| (file.name.clone(), stand.row, place));
@@ -273,23 +311,21 @@ impl Sharing<'_> {
         }
     }
 
-    /// Commits where we are for those of our shares whose progress lies `behind` or more blocks back.
-    fn tell(
-        &mut self,
-        behind: u64,
-        blocks: u64,
-        done: bool,
-        at: Option<(String, u64, Place)>,
-    ) -> Result<(), IngestError> {
-        let late: Vec<u32> = self
-            .mine
-            .iter()
-            .filter(|(_, progress)| progress.blocks + behind <= blocks && !(done && progress.done))
-            .map(|(share, _)| *share)
-            .collect();
+    /// Commits where we are for those of our shares whose progress lies `behind` or more blocks back; if that is behind the
+    /// last row, for all that are not done.
+    fn tell(&mut self, behind: u64, blocks: u64, done: bool, at: Option<At>) -> Result<(), IngestError> {
+        let here = self.next(at.as_ref())?;
+        let is_late = |progress: &ShareProgress| match done {
+            true => !progress.done,
+            false => progress.blocks + behind <= blocks,
+        };
+        let late: Vec<u32> =
+            self.mine.iter().filter(|(_, progress)| is_late(progress)).map(|(share, _)| *share).collect();
         for share in late {
             let known = &self.mine[&share];
-            let at = if at.is_some() { at.clone() } else { known.at.clone() };
+            // A share never goes back, whatever its count of blocks says.
+            let is_behind = self.next(known.at.as_ref())? < here;
+            let at = if is_behind { at.clone() } else { known.at.clone() };
             // One that is done is so until it has more rows.
             let told = ShareProgress { rows: known.rows, blocks, done: done || known.done, at };
             match self.outbox.commit_share(share, &[], &told.to_bytes()) {
@@ -304,8 +340,8 @@ impl Sharing<'_> {
     /// Says that all of ours are done; whether they still are ours.
     fn conclude(&mut self) -> Result<bool, IngestError> {
         let count = self.mine.len();
-        let blocks = self.mine.values().map(|progress| progress.blocks).max().unwrap_or(0);
-        self.tell(0, blocks, true, None)?;
+        let (at, blocks) = self.end.clone();
+        self.tell(0, blocks, true, at)?;
         Ok(self.mine.len() == count)
     }
 

@@ -5,6 +5,7 @@ use std::{
     fs,
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use proptest::prelude::*;
@@ -105,7 +106,7 @@ impl IngestLog for Replica {
     }
 }
 
-fn check(rows: [usize; 3], changes: &[(usize, usize)]) {
+fn check(rows: [usize; 3], changes: &[(usize, usize)], pace: Pace) {
     let base = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
     for (file, count) in rows.into_iter().enumerate() {
@@ -125,7 +126,7 @@ fn check(rows: [usize; 3], changes: &[(usize, usize)]) {
             delimiter: b',',
             columns: Vec::new(),
             fields: Vec::new(),
-            pace: Pace::Free,
+            pace,
             repeat: false,
             times: Times::new(None, Vec::new()),
             until: None,
@@ -156,8 +157,23 @@ fn shares_have_names_of_their_own() {
 
 #[test]
 fn every_row_is_written_once() {
-    check([60_000, 3, 5_000], &[]);
-    check([60_000, 0, 2_048], &[(3, 0), (10, 1), (11, 2), (30, 0)]);
+    check([60_000, 3, 5_000], &[], Pace::Free);
+    check([60_000, 0, 2_048], &[(3, 0), (10, 1), (11, 2), (30, 0)], Pace::Free);
+}
+
+/// However the rows lie in blocks, and whoever has these: of three replicas none has much more than a third of the shares.
+#[test]
+fn a_pace_is_that_of_all_replicas() {
+    let changes = [(5, 0), (20, 1), (30, 2)];
+    for (rows, changes) in [([1_000, 0, 0], &[][..]), ([400, 300, 300], &[]), ([1_000, 0, 0], &changes)] {
+        let began = Instant::now();
+        check(rows, changes, Pace::Rate(1_000.0));
+        let took = began.elapsed();
+        assert!(
+            (Duration::from_millis(900)..Duration::from_secs(2)).contains(&took),
+            "{rows:?}, {changes:?}: {took:?}"
+        );
+    }
 }
 
 proptest! {
@@ -166,8 +182,8 @@ proptest! {
     #[test]
     fn whoever_gets_a_share_goes_on_where_it_is(
         rows in (1_usize..20_000, 0_usize..5_000, 0_usize..5_000),
-        changes in prop::collection::vec((0_usize..40, 0_usize..3), 0..8),
+        changes in prop::collection::vec((0_usize..120, 0_usize..3), 0..16),
     ) {
-        check([rows.0, rows.1, rows.2], &changes);
+        check([rows.0, rows.1, rows.2], &changes, Pace::Free);
     }
 }
