@@ -20,9 +20,6 @@ use crate::ports::LogError;
 /// How long a topic may say nothing while it is read.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
-/// Pause before a question is asked again that nobody could answer.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
-
 /// Whether to go on reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -73,15 +70,15 @@ pub fn read_from(
     consumer.assign(&assignment).map_err(wrong)?;
     let mut heard = Instant::now();
     let mut unread = Unread::default();
-    let places = || partitions.iter().map(|partition| (topic.to_owned(), *partition as i32));
-    while let Err(error) = unread.ask(&consumer, places(), SILENCE_MAX) {
-        if heard.elapsed() > SILENCE_MAX {
-            return Err(wrong(error));
+    loop {
+        if !unread.is_known() {
+            let places = partitions.iter().map(|partition| (topic.to_owned(), *partition as i32));
+            // Whoever does not answer is asked again, and may be silent for as long as readers wait.
+            drop(unread.ask(&consumer, places));
         }
-        // While leadership moves, brokers say at once that they do not know.
-        std::thread::park_timeout(ASK_AGAIN);
-    }
-    while !unread.is_empty() {
+        if unread.is_empty() {
+            return Ok(());
+        }
         match consumer.poll(Duration::from_millis(200)) {
             Some(Ok(message)) if unread.read(&message) && each(&message) == Flow::Stop => return Ok(()),
             Some(Ok(_)) => {}
@@ -96,5 +93,4 @@ pub fn read_from(
         }
         heard = Instant::now();
     }
-    Ok(())
 }

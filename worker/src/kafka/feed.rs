@@ -13,7 +13,7 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
-    unread::{ASK_TIME_MAX, Unread},
+    unread::{ASK_AGAIN, Unread, watermarks},
 };
 use crate::ports::LogError;
 
@@ -94,9 +94,21 @@ impl Feed {
     /// # Errors
     /// Where no broker answers.
     pub fn offsets(&self) -> Result<std::ops::Range<u64>, LogError> {
-        let marks = self.consumer.fetch_watermarks(&self.topic, self.partition, REQUEST_TIME_MAX);
-        let (start, end) = marks.map_err(|error| failed("read", &self.place, error))?;
-        Ok(start as u64..end as u64)
+        let deadline = Instant::now() + REQUEST_TIME_MAX;
+        loop {
+            match watermarks(&self.consumer, &self.topic, self.partition) {
+                Ok((start, end)) => return Ok(start as u64..end as u64),
+                Err(_) if Instant::now() < deadline => std::thread::park_timeout(ASK_AGAIN),
+                Err(error) => return Err(failed("read", &self.place, error)),
+            }
+        }
+    }
+
+    /// How many offsets are not read yet; none where no broker says so at once.
+    #[must_use]
+    pub fn behind(&self) -> Option<u64> {
+        let (_, end) = watermarks(&self.consumer, &self.topic, self.partition).ok()?;
+        Some((end as u64).saturating_sub(self.position))
     }
 
     /// The offset behind the last record that there is.
@@ -114,7 +126,7 @@ impl Feed {
     pub fn read(&mut self, wait: Duration, batch: &mut Vec<FeedRecord>) -> Result<(), LogError> {
         if !self.unread.is_known() {
             // Whoever does not answer is asked again the next time.
-            drop(self.unread.ask(&self.consumer, [(self.topic.clone(), self.partition)], ASK_TIME_MAX));
+            drop(self.unread.ask(&self.consumer, [(self.topic.clone(), self.partition)]));
         }
         let mut deadline = Instant::now() + wait;
         let mut bytes = 0;

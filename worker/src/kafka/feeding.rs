@@ -58,7 +58,7 @@ impl Tables {
 
     /// Rows that are not in the tables yet; nothing where a broker does not answer.
     fn behind(&self) -> Option<u64> {
-        self.feeds.iter().map(|(_, feed)| Some(feed.end().ok()?.saturating_sub(feed.position()))).sum()
+        self.feeds.iter().map(|(_, feed)| feed.behind()).sum()
     }
 }
 

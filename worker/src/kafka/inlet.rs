@@ -29,7 +29,7 @@ use super::{
     context::{Logged, is_news},
     names::Names,
     produce::{commit, enqueue, is_fenced},
-    unread::{ASK_TIME_MAX, Unread},
+    unread::Unread,
 };
 use crate::{
     health::downstream::Downstream,
@@ -151,7 +151,7 @@ impl KafkaInlet {
         let deadline = Instant::now() + 3 * REQUEST_TIME_MAX;
         loop {
             if !unread.is_known() {
-                drop(unread.ask(&consumer, [(self.progress_topic.clone(), 0)], ASK_TIME_MAX));
+                drop(unread.ask(&consumer, [(self.progress_topic.clone(), 0)]));
             }
             if unread.is_empty() {
                 return Ok(found);

@@ -86,7 +86,7 @@ impl Fleet {
         consumer.assign(&all).map_err(wrong)?;
         let partitions = (0..ends.len() as i32).map(|partition| (topic.clone(), partition));
         let mut unread = Unread::default();
-        unread.ask(&consumer, partitions, REQUEST_TIME_MAX).map_err(wrong)?;
+        unread.ask(&consumer, partitions).map_err(wrong)?;
         for place in all.elements() {
             let from = place.offset().to_raw().unwrap_or_default();
             unread.begins(&topic, place.partition(), from);

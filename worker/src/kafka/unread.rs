@@ -12,8 +12,25 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-/// How long each question for an end may hold up a reader that asks again the next time.
-pub(super) const ASK_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long one question for an end waits. Whoever needs the answer asks again: a question may be on its way to a leader that
+/// is gone, and would wait there for as long as it is let.
+const ASK_TIME_MAX: Duration = Duration::from_millis(500);
+
+/// Pause before a question is asked again that nobody could answer.
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The first offset of a partition that is there, and the one behind the last that this consumer may read. An error costs a
+/// moment, and makes librdkafka look who leads the partition now.
+pub(super) fn watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+) -> KafkaResult<(i64, i64)> {
+    consumer.fetch_watermarks(topic, partition, ASK_TIME_MAX).inspect_err(|_| {
+        // What it says is for librdkafka's own memory.
+        drop(consumer.fetch_metadata(Some(topic), ASK_TIME_MAX));
+    })
+}
 
 /// Partitions whose end, as it was when that was asked, is not reached yet.
 #[derive(Debug, Default)]
@@ -26,16 +43,15 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// Asks where `places` end now; each answer may take as long as `limit`.
+    /// Asks where `places` end now. Where somebody does not answer, nothing is known: ask again.
     pub(super) fn ask<C: ConsumerContext>(
         &mut self,
         consumer: &BaseConsumer<C>,
         places: impl IntoIterator<Item = (String, i32)>,
-        limit: Duration,
     ) -> KafkaResult<()> {
         let mut ends: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
         for (topic, partition) in places {
-            let (start, end) = consumer.fetch_watermarks(&topic, partition, limit)?;
+            let (start, end) = watermarks(consumer, &topic, partition)?;
             if start < end {
                 ends.entry(partition).or_default().insert(topic, end);
             }
@@ -67,10 +83,11 @@ impl Unread {
         }
     }
 
-    /// A record was read; whether it was there when the ends were asked.
+    /// A record was read; whether it is of interest: it was there when the ends were asked, or may have been.
     pub(super) fn read(&mut self, message: &BorrowedMessage<'_>) -> bool {
+        let Some(ends) = &self.ends else { return true };
         let (topic, partition, offset) = (message.topic(), message.partition(), message.offset());
-        let end = self.ends.as_ref().and_then(|ends| ends.get(&partition)?.get(topic)).copied();
+        let end = ends.get(&partition).and_then(|topics| topics.get(topic)).copied();
         self.begins(topic, partition, offset + 1);
         end.is_some_and(|end| offset < end)
     }

@@ -24,12 +24,10 @@ use crate::{
         connection::Connection,
         context::{self, Logged},
         names::Names,
+        unread::{ASK_AGAIN, watermarks},
     },
     ports::LogError,
 };
-
-/// Pause before a question is asked again that nobody could answer.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,14 +202,14 @@ impl Member {
     }
 
     /// First offset and end of a partition, as readers of what is committed see them. While its leadership moves, brokers
-    /// say at once that they do not know it: they are asked again.
+    /// do not answer, or say at once that they do not know it: they are asked again.
     ///
     /// # Errors
     /// Where the partition's leader does not answer within `limit`.
     pub fn offsets(&self, place: &Place, limit: Duration) -> Result<std::ops::Range<u64>, LogError> {
         let deadline = Instant::now() + limit;
         loop {
-            match self.consumer.fetch_watermarks(&place.topic, place.partition as i32, limit) {
+            match watermarks(&self.consumer, &place.topic, place.partition as i32) {
                 Ok((low, high)) => return Ok(low.max(0) as u64..high.max(0) as u64),
                 Err(_) if Instant::now() < deadline => std::thread::park_timeout(ASK_AGAIN),
                 Err(error) => return Err(self.failed("ask for the ends of a partition of", error)),

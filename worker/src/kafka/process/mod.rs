@@ -270,7 +270,7 @@ fn told(error: &LogError) -> String {
     }
 }
 
-/// How long a thread waits for an answer that it cannot go on without.
+/// How long a thread waits for an answer that it cannot go on without: brokers take 9 s to notice that one of them is gone.
 const fn client_time() -> Duration {
-    REQUEST_TIME_MAX
+    REQUEST_TIME_MAX.saturating_mul(3)
 }

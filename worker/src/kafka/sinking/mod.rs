@@ -43,7 +43,7 @@ use super::{
     connection::Connection,
     context::is_news,
     names::Names,
-    unread::{ASK_TIME_MAX, Unread},
+    unread::{Unread, watermarks},
 };
 use crate::{
     health::HealthServer,
@@ -368,8 +368,8 @@ impl Member<'_> {
     fn ask_what_is_there(&mut self) -> KafkaResult<()> {
         let given = self.consumer.assignment()?;
         let places = given.elements().into_iter().map(|place| (place.topic().to_owned(), place.partition()));
-        self.unread.ask(&self.consumer, places, ASK_TIME_MAX)?;
-        for place in self.consumer.committed_offsets(given, ASK_TIME_MAX)?.elements() {
+        self.unread.ask(&self.consumer, places)?;
+        for place in self.consumer.committed_offsets(given, REQUEST_TIME_MAX)?.elements() {
             let from = place.offset().to_raw().unwrap_or_default();
             self.unread.begins(place.topic(), place.partition(), from);
         }
@@ -428,11 +428,7 @@ impl Member<'_> {
         let Ok(positions) = self.consumer.position() else { return };
         let mut lag = 0;
         for element in positions.elements() {
-            let Ok((start, end)) =
-                self.consumer.fetch_watermarks(element.topic(), element.partition(), REQUEST_TIME_MAX)
-            else {
-                return;
-            };
+            let Ok((start, end)) = watermarks(&self.consumer, element.topic(), element.partition()) else { return };
             lag += end - element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(start);
         }
         self.metrics.lag.set(if self.board.caught_up.load(Ordering::Acquire) && lag <= 2 { 0 } else { lag });
