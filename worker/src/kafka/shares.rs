@@ -34,6 +34,10 @@ use crate::ports::{IngestLog, IngestRecord, LogError, Shares, share_name};
 /// who lives.
 const AFTER_FENCED: Duration = Duration::from_millis(SESSION_MS as u64);
 
+/// How long the first question for what all replicas have committed may take, and each step of it.
+const HEAR_TIME_MAX: Duration = Duration::from_secs(3);
+const HEAR_STEP: Duration = Duration::from_millis(100);
+
 /// What the replicas of an ingester write to.
 pub struct KafkaShares {
     cluster: Cluster,
@@ -173,15 +177,22 @@ impl Shares for KafkaShares {
     }
 
     fn heard(&mut self) -> Result<&BTreeMap<u32, Vec<u8>>, LogError> {
-        self.batch.clear();
-        self.feed.read(Duration::ZERO, &mut self.batch)?;
-        for record in std::mem::take(&mut self.batch) {
-            let share = self.share_of(&String::from_utf8_lossy(&record.key));
-            if let (Some(share), Some(progress)) = (share, record.value) {
-                self.heard.insert(share, progress);
+        let deadline = Instant::now() + HEAR_TIME_MAX;
+        loop {
+            // The first time there is much to hear; after that it comes by itself.
+            let wait = if self.feed.is_caught_up() { Duration::ZERO } else { HEAR_STEP };
+            self.batch.clear();
+            self.feed.read(wait, &mut self.batch)?;
+            for record in std::mem::take(&mut self.batch) {
+                let share = self.share_of(&String::from_utf8_lossy(&record.key));
+                if let (Some(share), Some(progress)) = (share, record.value) {
+                    self.heard.insert(share, progress);
+                }
+            }
+            if self.feed.is_caught_up() || Instant::now() >= deadline {
+                return Ok(&self.heard);
             }
         }
-        Ok(&self.heard)
     }
 }
 

@@ -262,9 +262,10 @@ impl Sharing<'_> {
             progress.at = Some((file.name.clone(), stand.row + (from - rows.start) as u64, place));
             match self.outbox.commit_share(share, &records, &progress.to_bytes()) {
                 Err(IngestError::Log(LogError::Fenced)) => {
-                    // Another replica has it: the group will say so.
+                    // Another replica has it: the group will say so, and its rows take their time all the same.
                     self.mine.remove(&share);
-                    return Ok(Outcome::Ended);
+                    drop(records);
+                    return self.pass(rows.end - from);
                 }
                 committed => committed?,
             }

@@ -161,18 +161,23 @@ fn every_row_is_written_once() {
     check([60_000, 0, 2_048], &[(3, 0), (10, 1), (11, 2), (30, 0)], Pace::Free);
 }
 
-/// However the rows lie in blocks, and whoever has these: of three replicas none has much more than a third of the shares.
+/// However the rows lie in blocks, and whoever has these or is fenced: of three replicas none has much more than a third of the
+/// shares.
 #[test]
 fn a_pace_is_that_of_all_replicas() {
-    let changes = [(5, 0), (20, 1), (30, 2)];
-    for (rows, changes) in [([1_000, 0, 0], &[][..]), ([400, 300, 300], &[]), ([1_000, 0, 0], &changes)] {
+    let paced = |rows: [usize; 3], changes: &[(usize, usize)]| {
         let began = Instant::now();
         check(rows, changes, Pace::Rate(1_000.0));
         let took = began.elapsed();
         assert!(
-            (Duration::from_millis(900)..Duration::from_secs(2)).contains(&took),
+            (Duration::from_millis(450)..Duration::from_secs(1)).contains(&took),
             "{rows:?}, {changes:?}: {took:?}"
         );
+    };
+    paced([200, 150, 150], &[]);
+    for rows in [[500, 0, 0], [0, 500, 0], [0, 0, 500]] {
+        paced(rows, &[]);
+        (0..3).for_each(|first| paced(rows, &[(5, first), (12, (first + 1) % 3), (20, (first + 2) % 3)]));
     }
 }
 
