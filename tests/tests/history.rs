@@ -13,15 +13,17 @@ use std::{
 use serde_json::Value;
 use tests::{
     binary::{Ended, run},
+    bucket::Bucket,
     kafka::Broker,
     roles::{PATIENCE, Role, role, set_up, wait},
 };
+use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
 
 /// Events a second, and all of them.
 const RATE: u64 = 2_000;
 const EVENTS: u64 = 60_000;
 
-fn manifest(directory: &Path, broker: &Broker) -> PathBuf {
+fn manifest(directory: &Path, broker: &Broker, bronze: &str, events: u64) -> PathBuf {
     let text = format!(
         "apiVersion: clickstream.dev/v1alpha1
 kind: ClickstreamPipeline
@@ -35,7 +37,7 @@ spec:
   - name: made
     topic: views
     synthetic:
-      count: {EVENTS}
+      count: {events}
       eventsPerSecond: {RATE}
       fields: {{id: {{uuid: {{}}}}, user: {{choice: [a, b, c, d, e]}}, at: {{now: {{}}}}, price: {{decimal: {{min: 1, max: 100}}}}}}
   streams:
@@ -70,11 +72,10 @@ spec:
     window: {{tumbling: 1s}}
     select: {{views: count()}}
   sinks:
-  - {{name: bronze, topics: [views], parquet: {{path: '{}', partitionBy: hour, rollEvery: 1s}}}}
+  - {{name: bronze, topics: [views], parquet: {{{bronze}, partitionBy: hour, rollEvery: 1s}}}}
   - {{name: silver, streams: [seen], parquet: {{path: '{}', rollEvery: 1s}}}}
 ",
         broker.address,
-        directory.join("bronze").display(),
         directory.join("silver").display(),
     );
     let file = directory.join("kept.yaml");
@@ -116,7 +117,8 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 fn the_archive_says_what_is_shown() {
     let broker = Broker::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let manifest = manifest(directory.path(), &broker);
+    let bronze = format!("path: '{}'", directory.path().join("bronze").display());
+    let manifest = manifest(directory.path(), &broker, &bronze, EVENTS);
     set_up(&manifest).unwrap();
     let wrong = replay(&manifest, &["--from", "bronce", "--table", "nothing"]);
     assert_eq!(wrong.status.code(), Some(2), "{}", wrong.stderr);
@@ -185,5 +187,58 @@ fn the_archive_says_what_is_shown() {
     assert!(damaged.status.code() == Some(1) && damaged.stderr.contains("failed to read"), "{}", damaged.stderr);
     fs::write(lost, &kept).unwrap();
     assert!(replay(&manifest, &TABLES).stdout.ends_with("the live tables and the archive agree\n"));
+    [process, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+/// Of the test with a bucket.
+const FEW_EVENTS: u64 = 20_000;
+
+#[test]
+fn the_archive_in_a_bucket_says_the_same() {
+    // As the program does for itself.
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
+    let bronze = "path: 's3://lake/raw/', credentialsSecret: lake";
+    let manifest = manifest(bucket.directory.path(), &broker, bronze, FEW_EVENTS);
+    set_up(&manifest).unwrap();
+    let with_secrets = |name: &str, more: &[&str]| {
+        let mut command = role(name, &manifest, more).unwrap();
+        command.env("CLICKSTREAM_SECRETS", bucket.secrets());
+        command
+    };
+    let process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let sink = Role::start_as(with_secrets("sink", &["--name", "bronze"])).unwrap();
+    let ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
+    assert!(ingest.running.wait(PATIENCE).unwrap().status.success());
+
+    let json = [&TABLES[..], &["--format", "json"]].concat();
+    let replay = || run(with_secrets("replay", &json), PATIENCE).unwrap();
+    let is_whole = |ended: &Ended| {
+        assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+        counts(&found(ended), "totals") == [5, 0, 0] && counts(&found(ended), "by_second")[2] == 0
+    };
+    let whole = wait("everything is compared", replay, is_whole);
+    assert!(counts(&found(&whole), "by_second")[0] >= FEW_EVENTS / RATE * 5, "{}", whole.stdout);
+
+    // An object that is gone is told, and one that was cut short; with all of them there is nothing to tell.
+    let objects = Objects::open("s3://lake/raw/", Some("lake"), &Secrets::in_directory(&bucket.secrets())).unwrap();
+    let mut names = objects.names().unwrap();
+    names.sort();
+    let lost = &names[1];
+    let kept = objects.get(lost).unwrap().unwrap();
+    objects.remove(lost).unwrap();
+    let ended = replay();
+    let told = "offsets between files are in none";
+    assert!(
+        ended.status.code() == Some(1) && found(&ended).to_string().contains(told),
+        "{}{}",
+        ended.stdout,
+        ended.stderr
+    );
+    objects.put_bytes(lost, kept[..kept.len() / 2].into()).unwrap();
+    let ended = replay();
+    assert!(ended.status.code() == Some(1) && ended.stderr.contains("failed to read"), "{}", ended.stderr);
+    objects.put_bytes(lost, kept).unwrap();
+    assert!(is_whole(&replay()), "it is whole again");
     [process, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }

@@ -1,4 +1,5 @@
-//! Replicas of a dataset ingester over a real Kafka, one killed and one added amid the work: every row is there once.
+//! Replicas of a dataset ingester over a real Kafka, one killed and one added amid the work: every row is there once, whether the
+//! files lie on a disk or in a bucket of an S3 server that others wrote.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -9,11 +10,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crds::Checked;
 use serde_json::Value;
 use tests::{
+    bucket::Bucket,
     kafka::{Broker, read_topic},
-    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, set_up},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, role, set_up},
 };
+use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
 
 /// Rows of two files, and how many go a second. Ten seconds of work, of which a dead replica's session takes six.
 const ROWS: [u64; 2] = [170_001, 30_000];
@@ -22,7 +26,7 @@ const RATE: u64 = 20_000;
 const COMMITTED: &str = "clickstream_ingest_events_total{ingester=\"rows\"}";
 const COMPLETE: &str = "clickstream_ingest_complete{ingester=\"rows\"}";
 
-fn manifest(directory: &Path, broker: &Broker) -> PathBuf {
+fn manifest(directory: &Path, broker: &Broker, place: &str) -> PathBuf {
     let text = format!(
         "apiVersion: clickstream.dev/v1alpha1
 kind: ClickstreamPipeline
@@ -35,7 +39,7 @@ spec:
   - name: rows
     topic: rows
     replicas: 2
-    dataset: {{path: data, format: jsonl, eventsPerSecond: {RATE}}}
+    dataset: {{{place}, format: jsonl, eventsPerSecond: {RATE}}}
   streams:
   - name: rows
     topics: [rows]
@@ -69,10 +73,18 @@ fn replica(manifest: &Path, more: &[&str]) -> Role {
     Role::start("ingest", manifest, &[&["--name", "rows"], more].concat()).unwrap()
 }
 
+/// Numbers of the rows in the topic, of which there are as many as in the files.
+fn ids(checked: &Checked) -> BTreeSet<u64> {
+    let records = read_topic(checked, "rows", 3).unwrap();
+    assert_eq!(records.len() as u64, ROWS.iter().sum::<u64>());
+    let id = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()["id"].as_u64().unwrap();
+    records.into_iter().map(|record| id(record.value.unwrap())).collect()
+}
+
 #[test]
 fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
     let (broker, directory) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
-    let manifest = manifest(directory.path(), &broker);
+    let manifest = manifest(directory.path(), &broker, "path: data");
     let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
     set_up(&manifest).unwrap();
     let all: u64 = ROWS.iter().sum();
@@ -94,13 +106,7 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
         replica.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
         replica.wait_until_ready().unwrap();
     }
-    let ids = || -> BTreeSet<u64> {
-        let records = read_topic(&checked, "rows", 3).unwrap();
-        assert_eq!(records.len() as u64, all);
-        let id = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()["id"].as_u64().unwrap();
-        records.into_iter().map(|record| id(record.value.unwrap())).collect()
-    };
-    assert_eq!(ids().len() as u64, all);
+    assert_eq!(ids(&checked).len() as u64, all);
     for replica in [added, sleeper] {
         let told = replica.end_in_order().unwrap().stderr;
         assert!(told.contains(&format!("ingester rows: complete, {all} events, ")), "{told}");
@@ -109,5 +115,45 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
     // Whoever comes later finds nothing to do.
     let late = replica(&manifest, &["--until-done"]).running.wait(PATIENCE).unwrap();
     assert!(late.status.success() && late.stderr.contains(&format!("complete, {all} events")), "{}", late.stderr);
-    assert_eq!(ids().len() as u64, all);
+    assert_eq!(ids(&checked).len() as u64, all);
+}
+
+#[test]
+fn rows_of_a_bucket_are_written_once_too() {
+    // As the program does for itself.
+    rustls::crypto::ring::default_provider().install_default().unwrap();
+    let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
+    let directory = bucket.directory.path();
+    let manifest = manifest(directory, &broker, "path: 's3://lake/rows/', credentialsSecret: lake");
+    let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
+    set_up(&manifest).unwrap();
+    let replica = || {
+        let mut command = role("ingest", &manifest, &["--name", "rows"]).unwrap();
+        command.env("CLICKSTREAM_SECRETS", bucket.secrets());
+        Role::start_as(command).unwrap()
+    };
+    let ended = replica().running.wait(PATIENCE).unwrap();
+    let told = "no object below it ends in .jsonl";
+    assert!(ended.status.code() == Some(2) && ended.stderr.contains(told), "{}", ended.stderr);
+
+    let objects = Objects::open("s3://lake/rows/", Some("lake"), &Secrets::in_directory(&bucket.secrets())).unwrap();
+    for number in 0..ROWS.len() {
+        objects
+            .put(&format!("day={number}/rows ~{number}.jsonl"), &directory.join(format!("data/{number}.jsonl")))
+            .unwrap();
+    }
+    objects.put_bytes("notes.txt", b"nothing".into()).unwrap();
+    fs::remove_dir_all(directory.join("data")).unwrap();
+
+    let [mut victim, mut other] = [(); 2].map(|()| replica());
+    for replica in [&mut victim, &mut other] {
+        replica.wait_for_figure(COMMITTED, |rows| rows > 4_000.0).unwrap();
+    }
+    victim.running.kill().unwrap();
+    let mut added = replica();
+    for replica in [&mut added, &mut other] {
+        replica.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
+    }
+    assert_eq!(ids(&checked).len() as u64, ROWS.iter().sum::<u64>());
+    [added, other].into_iter().for_each(|replica| drop(replica.end_in_order().unwrap()));
 }

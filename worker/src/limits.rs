@@ -54,6 +54,10 @@ pub const MARK_IDLE_EVERY_MS: i64 = 1_000;
 /// most: 160 GiB.
 pub const OBJECT_PART_BYTES: usize = 16 << 20;
 
+/// Bytes of the first piece of an object that is read, and of the largest: a header needs little, and a request takes some
+/// milliseconds.
+pub const OBJECT_PIECE_BYTES: std::ops::Range<u64> = (256 << 10)..(8 << 20);
+
 /// How long a request to an object store is tried again before the sink gives up, and begins again after a restart.
 pub const OBJECT_RETRY_MAX: Duration = Duration::from_secs(120);
 

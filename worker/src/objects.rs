@@ -1,9 +1,15 @@
 //! Objects of a bucket: what a sink keeps in S3, or in what speaks like it.
 //!
 //! An object is there whole or not at all, which is what a rename is to a directory. Calls wait: a sink is a thread, and
-//! writes one file at a time; so is who writes checkpoints.
+//! writes one file at a time; so is who writes checkpoints. Datasets are read in pieces, a request for each: a connection
+//! that is kept open while a slow pace is kept would be closed.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    io::{self, Cursor, Read},
+    path::Path,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::TryStreamExt as _;
 use object_store::{
@@ -19,6 +25,7 @@ use tokio::{
 
 use crate::{
     cli::Mistake,
+    ingest::Remote,
     limits,
     secrets::Secrets,
     sink::parquet::{FileError, Shelf},
@@ -151,6 +158,15 @@ impl Objects {
         }
     }
 
+    /// Names below the prefix, with sizes in bytes.
+    fn sizes(&self) -> Result<Vec<(String, u64)>, FileError> {
+        let key = &self.prefix;
+        let listed = self.store.list(Some(key)).try_collect::<Vec<_>>();
+        let found = self.runtime.block_on(listed).map_err(failed("list the objects below", key))?;
+        let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
+        Ok(found.iter().map(|found| (found.location.as_ref()[skip..].to_owned(), found.size)).collect())
+    }
+
     fn key(&self, below: &str) -> Key {
         let parts = below.split('/').filter(|part| !part.is_empty()).map(PathPart::from);
         parts.fold(self.prefix.clone(), Key::join)
@@ -177,11 +193,7 @@ impl Shelf for Objects {
     }
 
     fn names(&self) -> Result<Vec<String>, FileError> {
-        let key = &self.prefix;
-        let listed = self.store.list(Some(key)).map_ok(|object| object.location).try_collect::<Vec<Key>>();
-        let found = self.runtime.block_on(listed).map_err(failed("list the objects below", key))?;
-        let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        Ok(found.iter().map(|found| found.as_ref()[skip..].to_owned()).collect())
+        Ok(self.sizes()?.into_iter().map(|(name, _)| name).collect())
     }
 
     /// One that is not there is removed already.
@@ -191,5 +203,55 @@ impl Shelf for Objects {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed("delete the object", &key)(error)),
         }
+    }
+}
+
+impl Remote for Objects {
+    fn list(&self) -> io::Result<Vec<(String, u64)>> {
+        self.sizes().map_err(io::Error::other)
+    }
+
+    fn open(&self, name: &str, from: u64) -> io::Result<Box<dyn Read + Send>> {
+        // Others gave the name, which is as it was listed.
+        let key = Key::parse(format!("{}/{name}", self.prefix).trim_start_matches('/')).map_err(io::Error::other)?;
+        let facts = self.runtime.block_on(self.store.head(&key));
+        let end = facts.map_err(failed("read the object", &key)).map_err(io::Error::other)?.size;
+        let bytes = limits::OBJECT_PIECE_BYTES.start;
+        Ok(Box::new(Pieces { objects: self.clone(), key, next: from, end, bytes, piece: Cursor::default() }))
+    }
+}
+
+/// The bytes of an object, piece by piece.
+struct Pieces {
+    objects: Objects,
+    key: Key,
+    /// Where the next piece begins, and how long it is.
+    next: u64,
+    bytes: u64,
+    end: u64,
+    piece: Cursor<Vec<u8>>,
+}
+
+impl Pieces {
+    fn fetch(&mut self) -> io::Result<()> {
+        let wanted = self.next..self.end.min(self.next + self.bytes);
+        let got = self.objects.runtime.block_on(self.objects.store.get_range(&self.key, wanted.clone()));
+        let piece = Vec::from(got.map_err(failed("read the object", &self.key)).map_err(io::Error::other)?);
+        if piece.len() as u64 != wanted.end - wanted.start {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.next = wanted.end;
+        self.bytes = (self.bytes * 2).min(limits::OBJECT_PIECE_BYTES.end);
+        self.piece = Cursor::new(piece);
+        Ok(())
+    }
+}
+
+impl Read for Pieces {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.piece.position() == self.piece.get_ref().len() as u64 && self.next < self.end {
+            self.fetch()?;
+        }
+        self.piece.read(buffer)
     }
 }

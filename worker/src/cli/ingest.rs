@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     health::{HealthServer, Ready, downstream::Downstream},
-    ingest::{self, IngestOptions, IngestProgress, Ingesters},
+    ingest::{self, IngestOptions, IngestProgress, Ingesters, Remote},
     kafka::{
         client::Cluster,
         inlet::{KafkaInlet, Wire},
@@ -30,6 +30,7 @@ use crate::{
         shares::KafkaShares,
         watch::Watch,
     },
+    objects::Objects,
     ports::{IngestLog, LogError},
     secrets::Secrets,
     tell,
@@ -150,9 +151,15 @@ fn start(
     if let Some(secret) = ingester.http.as_ref().and_then(|http| http.tokens_secret.as_ref()) {
         tokens.insert(ingester.name.clone(), secrets.values(secret)?);
     }
+    let mut remotes: BTreeMap<String, Arc<dyn Remote>> = BTreeMap::new();
+    if let Some(dataset) = ingester.dataset.as_ref().filter(|dataset| Objects::is_url(&dataset.path)) {
+        let objects = Objects::open(&dataset.path, dataset.credentials_secret.as_deref(), secrets)?;
+        remotes.insert(ingester.name.clone(), Arc::new(objects));
+    }
     let options = IngestOptions {
         directory: args.role.directory(),
         tokens,
+        remotes,
         host: Some(IpAddr::from(Ipv4Addr::UNSPECIFIED)),
         only: Some(ingester.name.clone()),
         ..IngestOptions::default()

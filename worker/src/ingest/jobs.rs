@@ -207,14 +207,15 @@ fn read(
     topics: &[&str],
     options: &IngestOptions,
 ) -> Result<dataset::Feed, IngestError> {
-    if spec.path.contains("://") {
-        return Err(problem(
-            ingester,
-            "dataset.path",
-            "an object store is read in a cluster only; expected a file or directory",
-        ));
-    }
     let format = format_of(ingester, spec)?;
+    let files = match options.remotes.get(&ingester.name) {
+        Some(remote) => files::list_remote(remote, &spec.path, format.extensions())?,
+        None if spec.path.contains("://") => {
+            let told = "an object store is read in a fleet only; expected a file or directory";
+            return Err(problem(ingester, "dataset.path", told));
+        }
+        None => files::list(&options.directory, &spec.path, format.extensions())?,
+    };
     let fields = fields_of(plan, topics);
     let pace = match (spec.events_per_second, spec.pace) {
         (Some(rate), _) => Pace::Rate(rate),
@@ -226,7 +227,7 @@ fn read(
     let event = streams_of(plan, topics).into_iter().find_map(event_time);
     let feed = dataset::Feed {
         path: spec.path.clone(),
-        files: files::list(&options.directory, &spec.path, format.extensions())?,
+        files,
         format,
         delimiter: spec.delimiter.as_ref().and_then(|delimiter| delimiter.bytes().next()).unwrap_or(b','),
         columns: spec.columns.clone().into_iter().collect(),

@@ -33,6 +33,7 @@ use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -40,6 +41,7 @@ use crds::{Checked, spec::PipelineSpec};
 use engine::time::Millis;
 
 pub use control::Control;
+pub use dataset::files::Remote;
 pub use error::IngestError;
 pub use jobs::generator;
 pub use outbox::{Outbox, Target, Topics};
@@ -56,6 +58,8 @@ pub struct IngestOptions {
     /// Accepted bearer tokens of collectors that have a `tokensSecret`, by ingester. A collector that has one and is not
     /// in here takes nothing.
     pub tokens: BTreeMap<String, Vec<String>>,
+    /// Where the files of datasets lie that are on no disk, by ingester.
+    pub remotes: BTreeMap<String, Arc<dyn Remote>>,
     /// Where the router of [`Ingesters::router`] is served: a collector of the same port has no listener of its own.
     pub listen: Option<SocketAddr>,
     /// The address that collectors with a port of their own listen on; loopback if none.

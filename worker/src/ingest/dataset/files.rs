@@ -14,14 +14,37 @@ use super::DatasetError;
 use crate::ingest::limits::READ_BYTES;
 
 /// Files of a dataset with a name that tells them apart over restarts: the path as the manifest writes it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub struct DataFile {
     /// The path as written in the manifest, with the directory's entry or the wildcard filled in.
     pub name: String,
-    /// Where it lies on this machine.
-    pub path: PathBuf,
     /// Its size, compressed.
     pub bytes: u64,
+    lies: Lies,
+}
+
+/// Where a file lies.
+#[derive(Clone, Debug)]
+enum Lies {
+    /// On this machine.
+    Here(PathBuf),
+    /// Elsewhere, under this name.
+    There(Arc<dyn Remote>, String),
+}
+
+/// Files that lie on no disk of this machine.
+pub trait Remote: std::fmt::Debug + Send + Sync {
+    /// Names and sizes of all there are.
+    ///
+    /// # Errors
+    /// Where nobody answers.
+    fn list(&self) -> io::Result<Vec<(String, u64)>>;
+
+    /// The bytes of one behind the first `from`.
+    ///
+    /// # Errors
+    /// Where it is not there, or nobody answers.
+    fn open(&self, name: &str, from: u64) -> io::Result<Bytes>;
 }
 
 /// Lists the files that `path` means, in the order of their names: one file, the files of a directory (hidden ones
@@ -44,20 +67,48 @@ pub fn list(base: &Path, path: &str, extensions: &[&str]) -> Result<Vec<DataFile
         if facts.is_dir() {
             directory(&whole, path, extensions, &mut files)?;
         } else {
-            files.push(DataFile { name: path.into(), path: whole, bytes: facts.len() });
+            files.push(DataFile { name: path.into(), lies: Lies::Here(whole), bytes: facts.len() });
         }
     }
-    files.sort();
+    files.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(files)
+}
+
+/// Lists the files of `remote`, which the manifest calls `path`, in the order of their names: all below it but hidden ones and
+/// those with another ending.
+///
+/// # Errors
+/// Where there is none, or nobody answers.
+pub fn list_remote(remote: &Arc<dyn Remote>, path: &str, extensions: &[&str]) -> Result<Vec<DataFile>, DatasetError> {
+    if path.contains(['*', '?']) {
+        let wanted = "in an object store everything below a prefix is read; expected one without * and ?";
+        return Err(DatasetError::NoFiles { path: path.into(), wanted: wanted.into() });
+    }
+    let all = remote.list().map_err(|source| DatasetError::Open { file: path.into(), source })?;
+    let is_wanted = |name: &str| is_wanted(name.rsplit('/').next().unwrap_or(name), extensions);
+    let file = |(name, bytes): (String, u64)| {
+        let shown = format!("{}/{name}", path.trim_end_matches('/'));
+        DataFile { name: shown, lies: Lies::There(Arc::clone(remote), name), bytes }
+    };
+    let mut files: Vec<DataFile> = all.into_iter().filter(|(name, _)| is_wanted(name)).map(file).collect();
+    if files.is_empty() {
+        let wanted = format!("no object below it ends in {} (or .gz, .zst of it)", extensions.join(", "));
+        return Err(DatasetError::NoFiles { path: path.into(), wanted });
+    }
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(files)
+}
+
+fn is_wanted(entry: &str, extensions: &[&str]) -> bool {
+    let plain = entry.trim_end_matches(".gz").trim_end_matches(".zst");
+    !entry.starts_with('.') && extensions.iter().any(|extension| plain.ends_with(extension))
 }
 
 fn directory(whole: &Path, name: &str, extensions: &[&str], files: &mut Vec<DataFile>) -> Result<(), DatasetError> {
     for (entry, path, facts) in entries(whole, name)? {
-        let plain = entry.trim_end_matches(".gz").trim_end_matches(".zst");
-        let wanted = extensions.iter().any(|extension| plain.ends_with(extension));
-        if wanted && facts.is_file() && !entry.starts_with('.') {
+        if facts.is_file() && is_wanted(&entry, extensions) {
             let name = format!("{}/{entry}", name.trim_end_matches('/'));
-            files.push(DataFile { name, path, bytes: facts.len() });
+            files.push(DataFile { name, lies: Lies::Here(path), bytes: facts.len() });
         }
     }
     if files.is_empty() {
@@ -90,7 +141,7 @@ fn matching(base: &Path, name: &str, parts: &[&str], files: &mut Vec<DataFile>) 
         match fs::metadata(base.join(&next)) {
             Ok(facts) if facts.is_dir() => return matching(base, &next, rest, files),
             Ok(facts) if rest.is_empty() => {
-                files.push(DataFile { path: base.join(&next), name: next, bytes: facts.len() })
+                files.push(DataFile { lies: Lies::Here(base.join(&next)), name: next, bytes: facts.len() })
             }
             _ => {}
         }
@@ -104,7 +155,7 @@ fn matching(base: &Path, name: &str, parts: &[&str], files: &mut Vec<DataFile>) 
         }
         match (facts.is_dir(), rest.is_empty()) {
             (true, false) => matching(base, &join(&entry), rest, files)?,
-            (false, true) => files.push(DataFile { name: join(&entry), path, bytes: facts.len() }),
+            (false, true) => files.push(DataFile { name: join(&entry), lies: Lies::Here(path), bytes: facts.len() }),
             _ => {}
         }
     }
@@ -141,21 +192,32 @@ pub fn open(file: &DataFile, taken: Arc<AtomicU64>) -> Result<Bytes, DatasetErro
 /// As the file system says, and where the file has become shorter than `position`.
 pub fn open_at(file: &DataFile, position: u64, taken: Arc<AtomicU64>) -> Result<Bytes, DatasetError> {
     let failed = |source| DatasetError::Open { file: file.name.clone(), source };
-    let mut raw = File::open(&file.path).map_err(failed)?;
     let shorter = |bytes| DatasetError::Shorter { file: file.name.clone(), position, bytes };
     if !file.name.ends_with(".gz") && !file.name.ends_with(".zst") {
-        let bytes = raw.metadata().map_err(failed)?.len();
-        if bytes < position {
-            return Err(shorter(bytes));
-        }
-        // A pipe can only be read from its beginning.
-        if position > 0 {
-            raw.seek(SeekFrom::Start(position)).map_err(failed)?;
-        }
+        let inner: Bytes = match &file.lies {
+            Lies::Here(path) => {
+                let mut raw = File::open(path).map_err(failed)?;
+                let bytes = raw.metadata().map_err(failed)?.len();
+                if bytes < position {
+                    return Err(shorter(bytes));
+                }
+                // A pipe can only be read from its beginning.
+                if position > 0 {
+                    raw.seek(SeekFrom::Start(position)).map_err(failed)?;
+                }
+                Box::new(raw)
+            }
+            Lies::There(..) if file.bytes < position => return Err(shorter(file.bytes)),
+            Lies::There(remote, name) => remote.open(name, position).map_err(failed)?,
+        };
         taken.fetch_add(position, Ordering::Relaxed);
-        return Ok(Box::new(Counted { inner: raw, taken }));
+        return Ok(Box::new(Counted { inner, taken }));
     }
-    let raw = Counted { inner: raw, taken };
+    let inner: Bytes = match &file.lies {
+        Lies::Here(path) => Box::new(File::open(path).map_err(failed)?),
+        Lies::There(remote, name) => remote.open(name, 0).map_err(failed)?,
+    };
+    let raw = Counted { inner, taken };
     let mut bytes: Bytes = match file.name.ends_with(".gz") {
         true => Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::with_capacity(READ_BYTES / 8, raw))),
         false => Box::new(zstd::stream::read::Decoder::new(raw).map_err(failed)?),
@@ -165,7 +227,7 @@ pub fn open_at(file: &DataFile, position: u64, taken: Arc<AtomicU64>) -> Result<
 }
 
 struct Counted {
-    inner: File,
+    inner: Bytes,
     taken: Arc<AtomicU64>,
 }
 
