@@ -101,7 +101,7 @@ diagnose() {
     echo "--- pods that are not ready"
     local pod
     for pod in $(k get pods -o 'jsonpath={range .items[?(@.status.phase!="Succeeded")]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}' | grep -v '=True' | cut -d= -f1 | head -5); do
-        echo "--- $pod"
+        echo "--- $pod: $(k get --raw "/api/v1/namespaces/$NAMESPACE/pods/$pod:9090/proxy/readyz" 2>&1 | tail -1)"
         k logs "$pod" --tail=15 --all-containers 2>&1
         k logs "$pod" --tail=8 --all-containers --previous 2>/dev/null
     done

@@ -49,6 +49,8 @@ impl Cluster {
         base.set("client.id", "clickstream");
         // A broker that comes back is used again soon: half of the session.
         base.set("reconnect.backoff.max.ms", "3000");
+        // A machine that is gone says nothing at all: whoever connects to it turns to another sooner than after 30 s.
+        base.set("socket.connection.setup.timeout.ms", "10000");
         base.set("topic.metadata.refresh.interval.ms", "30000");
         base.set("allow.auto.create.topics", "false");
         base.set_log_level(RDKafkaLogLevel::Warning);

@@ -29,6 +29,10 @@ use crate::{
     ports::LogError,
 };
 
+/// Longest that a member may be busy without taking part in the group's affairs. It is also the longest that the others
+/// wait, where one does not come back to a rebalance or its request to join went to a machine that is gone.
+const ABSENCE_MS_MAX: u32 = 120_000;
+
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place {
@@ -107,6 +111,7 @@ impl Member {
         let mut config = cluster.batch_consumer(&group);
         config.set("client.id", id);
         config.set("partition.assignment.strategy", "cooperative-sticky");
+        config.set("max.poll.interval.ms", ABSENCE_MS_MAX.to_string());
         // Retention that overtook us is counted, not passed over.
         config.set("auto.offset.reset", "error");
         let wrong = |error| failed("join the group at", &cluster.bootstrap, error);
