@@ -134,7 +134,7 @@ fn rows_of_a_bucket_are_written_once_too() {
     };
     let ended = replica().running.wait(PATIENCE).unwrap();
     let told = "no object below it ends in .jsonl";
-    assert!(ended.status.code() == Some(2) && ended.stderr.contains(told), "{}", ended.stderr);
+    assert!(ended.status.code() == Some(2) && ended.stderr.contains(told), "{}: {}", ended.status, ended.stderr);
 
     let objects = Objects::open("s3://lake/rows/", Some("lake"), &Secrets::in_directory(&bucket.secrets())).unwrap();
     for number in 0..ROWS.len() {
