@@ -74,7 +74,7 @@ struct Sharing<'a> {
     control: &'a Control,
     /// Of all rows behind `lead`, whosever they are.
     pacer: Pacer,
-    /// File and row that the farthest share had reached when ours changed.
+    /// File and row that the farthest share has reached, as far as was heard.
     lead: (usize, u64),
     /// Behind the last row that was read to the end, and the blocks before it.
     end: (Option<At>, u64),
@@ -237,8 +237,10 @@ impl Sharing<'_> {
         rows: std::ops::Range<usize>,
     ) -> Result<Outcome, IngestError> {
         let share = share_of(file, stand.row / SHARE_BLOCK_ROWS);
-        let on_time = rows.start + stand.rows_before(self.lead).min(rows.len() as u64) as usize;
-        let Some(mut progress) = self.mine.get(&share).cloned() else { return self.pass(rows.end - on_time) };
+        let Some(mut progress) = self.mine.get(&share).cloned() else {
+            return self.pass(stand, &rows, rows.start);
+        };
+        let on_time = self.on_time(stand, &rows);
         let mut from = rows.start + stand.rows_before(self.next(progress.at.as_ref())?).min(rows.len() as u64) as usize;
         while from < rows.end {
             let ready = if from < on_time {
@@ -265,7 +267,7 @@ impl Sharing<'_> {
                     // Another replica has it: the group will say so, and its rows take their time all the same.
                     self.mine.remove(&share);
                     drop(records);
-                    return self.pass(rows.end - from);
+                    return self.pass(stand, &rows, from);
                 }
                 committed => committed?,
             }
@@ -281,17 +283,30 @@ impl Sharing<'_> {
         Ok(Outcome::Ended)
     }
 
-    /// Lets so many rows of others pass at the pace at which their owners write them.
-    fn pass(&mut self, rows: usize) -> Result<Outcome, IngestError> {
-        let mut left = rows;
-        while left > 0 {
-            let Some(ready) = self.pacer.next(left, &[], self.control) else { return Ok(Outcome::Stopped) };
-            left -= ready;
-            if self.looked_at.elapsed() >= SHARE_LOOK_MAX && self.take_over()? {
-                return Ok(Outcome::Changed);
+    /// Lets rows of others pass, from `from` on, at the pace at which their owners write them. Whoever turns out to be behind,
+    /// because it heard of the others late, is where they are at once.
+    fn pass(&mut self, stand: &Stand, rows: &std::ops::Range<usize>, mut from: usize) -> Result<Outcome, IngestError> {
+        loop {
+            from = from.max(self.on_time(stand, rows));
+            if from >= rows.end {
+                return Ok(Outcome::Ended);
+            }
+            let Some(ready) = self.pacer.next(rows.end - from, &[], self.control) else {
+                return Ok(Outcome::Stopped);
+            };
+            from += ready;
+            if self.looked_at.elapsed() >= SHARE_LOOK_MAX {
+                if self.take_over()? {
+                    return Ok(Outcome::Changed);
+                }
+                self.lead = self.lead.max(self.farthest()?);
             }
         }
-        Ok(Outcome::Ended)
+    }
+
+    /// The first of `rows` that no share has passed yet, as far as was heard.
+    fn on_time(&self, stand: &Stand, rows: &std::ops::Range<usize>) -> usize {
+        rows.start + stand.rows_before(self.lead).min(rows.len() as u64) as usize
     }
 
     /// Waits for slower shares; tells the others how far ours are that had nothing to commit for long.
