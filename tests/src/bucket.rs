@@ -1,12 +1,19 @@
 //! A bucket on a server of its own that speaks S3, which others wrote: `tests/tools/s3` gets it.
 
-use std::{fs, net::TcpStream, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
+use worker::{objects::Objects, secrets::Secrets};
 
 use crate::{
     binary::{Running, free_address, root, run},
-    roles::PATIENCE,
+    roles::{PATIENCE, role},
 };
 
 /// How long the server's installation may take, the first time.
@@ -28,6 +35,8 @@ impl Bucket {
     /// # Errors
     /// If there is no such server, or it does not come up.
     pub fn start(name: &str) -> Result<Self> {
+        // As the program does for itself; another test of this process may have done it.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let tool = run(Command::new(root().join("tests/tools/s3")), INSTALL_TIME_MAX)?;
         ensure!(tool.status.success(), "{}", tool.stderr);
         let address = free_address()?;
@@ -57,6 +66,15 @@ impl Bucket {
         Ok(())
     }
 
+    /// Makes an empty object whose name ends in a slash, as people's tools make folders.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub fn make_folder(&self, name: &str) -> Result<()> {
+        ureq::put(format!("{}/{name}/", self.address())).send_empty()?;
+        Ok(())
+    }
+
     /// Takes the bucket away, which must be empty; what is written to it then is refused.
     ///
     /// # Errors
@@ -64,6 +82,25 @@ impl Bucket {
     pub fn unmake(&self) -> Result<()> {
         ureq::delete(self.address()).call()?;
         Ok(())
+    }
+
+    /// Objects below a prefix of it, to look at and to spoil.
+    ///
+    /// # Errors
+    /// If the prefix is none.
+    pub fn objects(&self, prefix: &str) -> Result<Objects> {
+        let url = format!("s3://{}/{prefix}", self.name);
+        Ok(Objects::open(&url, Some("lake"), &Secrets::in_directory(&self.secrets()))?)
+    }
+
+    /// The command of a role that may open it.
+    ///
+    /// # Errors
+    /// If the program is not built.
+    pub fn role(&self, name: &str, manifest: &Path, more: &[&str]) -> Result<Command> {
+        let mut command = role(name, manifest, more)?;
+        command.env("CLICKSTREAM_SECRETS", self.secrets());
+        Ok(command)
     }
 
     fn address(&self) -> String {

@@ -9,12 +9,12 @@ use std::{
 };
 
 use tests::{
-    binary::{Running, free_address},
+    binary::free_address,
     bucket::Bucket,
     kafka::{Broker, read_topic},
-    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, role, set_up},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, set_up},
 };
-use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
+use worker::{objects::Objects, sink::parquet::Shelf as _};
 
 /// More events that must be counted while the store takes nothing: some seconds of work.
 const MEANWHILE: f64 = 6_000.0;
@@ -59,15 +59,11 @@ struct World {
 
 impl World {
     fn process(&self) -> Role {
-        let mut command = role("process", &self.manifest, &["--threads", "1"]).unwrap();
-        let health = free_address().unwrap();
-        command.args(["--health-listen", &health]).env("CLICKSTREAM_SECRETS", self.bucket.secrets());
-        Role { running: Running::start(command).unwrap(), health }
+        Role::start_as(self.bucket.role("process", &self.manifest, &["--threads", "1"]).unwrap()).unwrap()
     }
 
     fn objects(&self) -> Objects {
-        let secrets = Secrets::in_directory(&self.bucket.secrets());
-        Objects::open("s3://checkpoints/of/tests/", Some("lake"), &secrets).unwrap()
+        self.bucket.objects("of/tests/").unwrap()
     }
 
     fn counted(&self) -> f64 {
@@ -108,8 +104,6 @@ fn wait_for_ages(process: &mut Role, is_wanted: impl Fn(f64) -> bool) {
 
 #[test]
 fn a_processor_goes_on_from_a_bucket_and_without_one() {
-    // As the program does for itself.
-    rustls::crypto::ring::default_provider().install_default().unwrap();
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("checkpoints").unwrap());
     let manifest = manifest(bucket.directory.path(), &broker);
     set_up(&manifest).unwrap();

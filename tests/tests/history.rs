@@ -17,7 +17,7 @@ use tests::{
     kafka::Broker,
     roles::{PATIENCE, Role, role, set_up, wait},
 };
-use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
+use worker::sink::parquet::Shelf as _;
 
 /// Events a second, and all of them.
 const RATE: u64 = 2_000;
@@ -195,24 +195,17 @@ const FEW_EVENTS: u64 = 20_000;
 
 #[test]
 fn the_archive_in_a_bucket_says_the_same() {
-    // As the program does for itself.
-    rustls::crypto::ring::default_provider().install_default().unwrap();
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
     let bronze = "path: 's3://lake/raw/', credentialsSecret: lake";
     let manifest = manifest(bucket.directory.path(), &broker, bronze, FEW_EVENTS);
     set_up(&manifest).unwrap();
-    let with_secrets = |name: &str, more: &[&str]| {
-        let mut command = role(name, &manifest, more).unwrap();
-        command.env("CLICKSTREAM_SECRETS", bucket.secrets());
-        command
-    };
     let process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
-    let sink = Role::start_as(with_secrets("sink", &["--name", "bronze"])).unwrap();
+    let sink = Role::start_as(bucket.role("sink", &manifest, &["--name", "bronze"]).unwrap()).unwrap();
     let ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
     assert!(ingest.running.wait(PATIENCE).unwrap().status.success());
 
     let json = [&TABLES[..], &["--format", "json"]].concat();
-    let replay = || run(with_secrets("replay", &json), PATIENCE).unwrap();
+    let replay = || run(bucket.role("replay", &manifest, &json).unwrap(), PATIENCE).unwrap();
     let is_whole = |ended: &Ended| {
         assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
         counts(&found(ended), "totals") == [5, 0, 0] && counts(&found(ended), "by_second")[2] == 0
@@ -221,7 +214,7 @@ fn the_archive_in_a_bucket_says_the_same() {
     assert!(counts(&found(&whole), "by_second")[0] >= FEW_EVENTS / RATE * 5, "{}", whole.stdout);
 
     // An object that is gone is told, and one that was cut short; with all of them there is nothing to tell.
-    let objects = Objects::open("s3://lake/raw/", Some("lake"), &Secrets::in_directory(&bucket.secrets())).unwrap();
+    let objects = bucket.objects("raw/").unwrap();
     let mut names = objects.names().unwrap();
     names.sort();
     let lost = &names[1];

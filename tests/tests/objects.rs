@@ -8,27 +8,22 @@ use std::{
 };
 
 use tests::{
-    binary::{Running, free_address},
     bucket::Bucket,
     kafka::Broker,
     lake::{Places, add_places},
     roles::{PATIENCE, Role, set_up},
 };
-use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
+use worker::sink::parquet::Shelf as _;
 
 const EVENTS: u64 = 20_000;
 
 fn sink(bucket: &Bucket, manifest: &Path) -> Role {
-    let mut command = tests::roles::role("sink", manifest, &["--name", "lake"]).unwrap();
-    let health = free_address().unwrap();
-    command.args(["--health-listen", &health]).env("CLICKSTREAM_SECRETS", bucket.secrets());
-    Role { running: Running::start(command).unwrap(), health }
+    Role::start_as(bucket.role("sink", manifest, &["--name", "lake"]).unwrap()).unwrap()
 }
 
 /// Where the rows of all objects come from.
 fn rows(bucket: &Bucket) -> Places {
-    let secrets = Secrets::in_directory(&bucket.secrets());
-    let objects = Objects::open("s3://lake/events/", Some("lake"), &secrets).unwrap();
+    let objects = bucket.objects("events/").unwrap();
     let mut found = Places::new();
     for name in objects.names().unwrap() {
         assert!(name.starts_with("date=") && name.ends_with(".parquet"), "{name}");
@@ -72,8 +67,6 @@ spec:
 
 #[test]
 fn each_event_is_in_one_object() {
-    // As the program does for itself.
-    rustls::crypto::ring::default_provider().install_default().unwrap();
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
     let manifest = manifest(bucket.directory.path(), &broker);
     set_up(&manifest).unwrap();

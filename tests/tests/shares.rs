@@ -15,9 +15,9 @@ use serde_json::Value;
 use tests::{
     bucket::Bucket,
     kafka::{Broker, read_topic},
-    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, role, set_up},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, set_up},
 };
-use worker::{objects::Objects, secrets::Secrets, sink::parquet::Shelf as _};
+use worker::sink::parquet::Shelf as _;
 
 /// Rows of two files, and how many go a second. Ten seconds of work, of which a dead replica's session takes six.
 const ROWS: [u64; 2] = [170_001, 30_000];
@@ -120,29 +120,25 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
 
 #[test]
 fn rows_of_a_bucket_are_written_once_too() {
-    // As the program does for itself.
-    rustls::crypto::ring::default_provider().install_default().unwrap();
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
     let directory = bucket.directory.path();
     let manifest = manifest(directory, &broker, "path: 's3://lake/rows/', credentialsSecret: lake");
     let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
     set_up(&manifest).unwrap();
-    let replica = || {
-        let mut command = role("ingest", &manifest, &["--name", "rows"]).unwrap();
-        command.env("CLICKSTREAM_SECRETS", bucket.secrets());
-        Role::start_as(command).unwrap()
-    };
+    let replica = || Role::start_as(bucket.role("ingest", &manifest, &["--name", "rows"]).unwrap()).unwrap();
     let ended = replica().running.wait(PATIENCE).unwrap();
     let told = "no object below it ends in .jsonl";
     assert!(ended.status.code() == Some(2) && ended.stderr.contains(told), "{}: {}", ended.status, ended.stderr);
 
-    let objects = Objects::open("s3://lake/rows/", Some("lake"), &Secrets::in_directory(&bucket.secrets())).unwrap();
+    let objects = bucket.objects("rows/").unwrap();
     for number in 0..ROWS.len() {
         objects
             .put(&format!("day={number}/rows ~{number}.jsonl"), &directory.join(format!("data/{number}.jsonl")))
             .unwrap();
     }
     objects.put_bytes("notes.txt", b"nothing".into()).unwrap();
+    // What people's tools call a folder.
+    bucket.make_folder("rows").unwrap();
     fs::remove_dir_all(directory.join("data")).unwrap();
 
     let [mut victim, mut other] = [(); 2].map(|()| replica());

@@ -164,7 +164,10 @@ impl Objects {
         let listed = self.store.list(Some(key)).try_collect::<Vec<_>>();
         let found = self.runtime.block_on(listed).map_err(failed("list the objects below", key))?;
         let skip = if self.prefix.as_ref().is_empty() { 0 } else { self.prefix.as_ref().len() + 1 };
-        Ok(found.iter().map(|found| (found.location.as_ref()[skip..].to_owned(), found.size)).collect())
+        // An object that somebody made as a folder has no name below itself.
+        let named =
+            found.iter().filter_map(|found| Some((found.location.as_ref().get(skip..)?.to_owned(), found.size)));
+        Ok(named.collect())
     }
 
     fn key(&self, below: &str) -> Key {

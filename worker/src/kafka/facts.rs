@@ -12,6 +12,7 @@ use super::{
     connection::Connection,
     context::Logged,
     names::Names,
+    unread::watermarks_within,
 };
 use crate::{ports::LogError, serve::PartitionStatus};
 
@@ -70,8 +71,8 @@ impl Facts {
         positions
             .into_iter()
             .map(|((topic, partition), position)| {
-                let (start, end) =
-                    self.consumer.fetch_watermarks(&topic, partition, REQUEST_TIME_MAX).map_err(unknown)?;
+                let marks = watermarks_within(&self.consumer, &topic, partition, REQUEST_TIME_MAX);
+                let (start, end) = marks.map_err(unknown)?;
                 let position = position.max(start as u64);
                 Ok(PartitionStatus { topic, partition: partition as u32, position, end: end as u64 })
             })

@@ -13,7 +13,7 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
-    unread::{ASK_AGAIN, Unread, watermarks},
+    unread::{Unread, watermarks, watermarks_within},
 };
 use crate::ports::LogError;
 
@@ -94,14 +94,9 @@ impl Feed {
     /// # Errors
     /// Where no broker answers.
     pub fn offsets(&self) -> Result<std::ops::Range<u64>, LogError> {
-        let deadline = Instant::now() + REQUEST_TIME_MAX;
-        loop {
-            match watermarks(&self.consumer, &self.topic, self.partition) {
-                Ok((start, end)) => return Ok(start as u64..end as u64),
-                Err(_) if Instant::now() < deadline => std::thread::park_timeout(ASK_AGAIN),
-                Err(error) => return Err(failed("read", &self.place, error)),
-            }
-        }
+        let marks = watermarks_within(&self.consumer, &self.topic, self.partition, REQUEST_TIME_MAX);
+        let (start, end) = marks.map_err(|error| failed("read", &self.place, error))?;
+        Ok(start as u64..end as u64)
     }
 
     /// How many offsets are not read yet; none where no broker says so at once.

@@ -19,6 +19,7 @@ use super::{
     context::Logged,
     feed::{Feed, FeedRecord},
     names::Names,
+    unread::watermarks_within,
 };
 use crate::{history::archive::Place, ports::LogError};
 
@@ -83,7 +84,7 @@ pub fn begins_at(cluster: &Cluster, place: &Place, first: Option<u64>) -> Result
         return Ok(true);
     }
     let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer("clickstream-readers"))?;
-    let reach = consumer.fetch_watermarks(&place.0, place.1 as i32, REQUEST_TIME_MAX);
+    let reach = watermarks_within(&consumer, &place.0, place.1 as i32, REQUEST_TIME_MAX);
     let (start, _) = reach.map_err(|error| failed("read", &place.0, error))?;
     let found = first_record(cluster, place, Offset::Beginning)?;
     Ok(start == 0 && found.is_none_or(|found| first.is_some_and(|first| found >= first)))
@@ -104,7 +105,7 @@ pub fn wait_for(
     let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer("clickstream-readers"))?;
     let mut ends = BTreeMap::new();
     for partition in 0..partitions {
-        let reach = consumer.fetch_watermarks(&names.shuffle(), partition as i32, REQUEST_TIME_MAX);
+        let reach = watermarks_within(&consumer, &names.shuffle(), partition as i32, REQUEST_TIME_MAX);
         let (_, end) = reach.map_err(|error| failed("read", &names.shuffle(), error))?;
         ends.insert((names.shuffle(), partition), end as u64);
     }

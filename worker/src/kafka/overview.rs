@@ -12,6 +12,7 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::Logged,
+    unread::watermarks_within,
 };
 use crate::ports::LogError;
 
@@ -61,7 +62,7 @@ pub fn overview(cluster: &Cluster, topics: &[String], groups: &[String]) -> Resu
     }
     let mut all = Vec::new();
     for (topic, partition) in &places {
-        let (start, end) = asking.fetch_watermarks(topic, *partition, REQUEST_TIME_MAX).map_err(wrong)?;
+        let (start, end) = watermarks_within(&asking, topic, *partition, REQUEST_TIME_MAX).map_err(wrong)?;
         let (start, end) = (start as u64, end as u64);
         all.push(PartitionOverview {
             topic: topic.clone(),

@@ -14,7 +14,7 @@ use super::{
     connection::Connection,
     context::Logged,
     names::Names,
-    unread::Unread,
+    unread::{Unread, watermarks_within},
 };
 use crate::{
     dead_letters::behind_stream,
@@ -84,13 +84,11 @@ impl Fleet {
             all.add_partition_offset(&topic, partition as i32, Offset::Offset(from as i64)).map_err(wrong)?;
         }
         consumer.assign(&all).map_err(wrong)?;
-        let partitions = (0..ends.len() as i32).map(|partition| (topic.clone(), partition));
         let mut unread = Unread::default();
-        unread.ask(&consumer, partitions).map_err(wrong)?;
-        for place in all.elements() {
+        unread.know(all.elements().iter().zip(&ends).map(|(place, (_, end))| {
             let from = place.offset().to_raw().unwrap_or_default();
-            unread.begins(&topic, place.partition(), from);
-        }
+            (topic.clone(), place.partition(), from..*end as i64)
+        }));
         Ok(Tail::of(KafkaTail { consumer, name: name.to_owned(), topic, kind, unread }))
     }
 
@@ -110,7 +108,7 @@ fn ends(consumer: &BaseConsumer<Logged>, topic: &str) -> Result<Vec<(u64, u64)>,
         return Err(LogError::UnknownTopic(topic.to_owned()));
     }
     let end = |partition| {
-        let (start, end) = consumer.fetch_watermarks(topic, partition, REQUEST_TIME_MAX).map_err(wrong)?;
+        let (start, end) = watermarks_within(consumer, topic, partition, REQUEST_TIME_MAX).map_err(wrong)?;
         Ok((start as u64, end as u64))
     };
     (0..partitions as i32).map(end).collect()

@@ -3,7 +3,11 @@
 //! An event about a partition's end is not enough to go by: librdkafka makes one where a fetch comes back empty, and on a
 //! topic that is written to more often than a fetch waits none ever does.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     Message as _,
@@ -12,24 +16,56 @@ use rdkafka::{
     message::BorrowedMessage,
 };
 
-/// How long one question for an end waits. Whoever needs the answer asks again: a question may be on its way to a leader that
-/// is gone, and would wait there for as long as it is let.
-const ASK_TIME_MAX: Duration = Duration::from_millis(500);
+/// How long the first question for an end waits, and the longest any does: each waits twice as long as the one before. It may
+/// be on its way to a leader that is gone, and would wait there for as long as it is let; brokers may also be slow.
+const ASK_TIME: Duration = Duration::from_millis(500);
+const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Pause before a question is asked again that nobody could answer.
-pub(super) const ASK_AGAIN: Duration = Duration::from_millis(200);
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
-/// The first offset of a partition that is there, and the one behind the last that this consumer may read. An error costs a
-/// moment, and makes librdkafka look who leads the partition now.
+/// The first offset of a partition that is there, and the one behind the last that this consumer may read: asked once, in a
+/// moment. An error makes librdkafka look who leads the partition now.
 pub(super) fn watermarks<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     topic: &str,
     partition: i32,
 ) -> KafkaResult<(i64, i64)> {
-    consumer.fetch_watermarks(topic, partition, ASK_TIME_MAX).inspect_err(|_| {
+    ask(consumer, topic, partition, ASK_TIME)
+}
+
+/// The same, asked until `limit` has passed: while leadership moves, brokers do not answer, or say at once that they do not
+/// know.
+pub(super) fn watermarks_within<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    limit: Duration,
+) -> KafkaResult<(i64, i64)> {
+    let (deadline, mut patience) = (Instant::now() + limit, ASK_TIME);
+    loop {
+        match ask(consumer, topic, partition, patience) {
+            Err(_) if Instant::now() < deadline => std::thread::park_timeout(ASK_AGAIN),
+            answer => return answer,
+        }
+        patience = longer(patience);
+    }
+}
+
+fn ask<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    patience: Duration,
+) -> KafkaResult<(i64, i64)> {
+    consumer.fetch_watermarks(topic, partition, patience).inspect_err(|_| {
         // What it says is for librdkafka's own memory.
-        drop(consumer.fetch_metadata(Some(topic), ASK_TIME_MAX));
+        drop(consumer.fetch_metadata(Some(topic), ASK_TIME));
     })
+}
+
+fn longer(patience: Duration) -> Duration {
+    (patience * 2).min(ASK_TIME_MAX)
 }
 
 /// Partitions whose end, as it was when that was asked, is not reached yet.
@@ -40,25 +76,35 @@ pub(super) struct Unread {
     ends: Option<BTreeMap<i32, BTreeMap<String, i64>>>,
     /// Events about ends, by partition: they do not tell the topic, and may come before the answer.
     events: BTreeMap<i32, usize>,
+    /// How long each question waits, once one was not answered.
+    patience: Option<Duration>,
 }
 
 impl Unread {
-    /// Asks where `places` end now. Where somebody does not answer, nothing is known: ask again.
+    /// Asks where `places` end now. Where somebody does not answer, nothing is known: ask again, which takes longer.
     pub(super) fn ask<C: ConsumerContext>(
         &mut self,
         consumer: &BaseConsumer<C>,
         places: impl IntoIterator<Item = (String, i32)>,
     ) -> KafkaResult<()> {
+        let patience = self.patience.unwrap_or(ASK_TIME);
+        self.patience = Some(longer(patience));
+        let end = |(topic, partition): (String, i32)| {
+            let (start, end) = ask(consumer, &topic, partition, patience)?;
+            Ok((topic, partition, start..end))
+        };
+        self.know(places.into_iter().map(end).collect::<KafkaResult<Vec<_>>>()?);
+        Ok(())
+    }
+
+    /// Somebody has said which offsets there are of topics and partitions.
+    pub(super) fn know(&mut self, places: impl IntoIterator<Item = (String, i32, Range<i64>)>) {
         let mut ends: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
-        for (topic, partition) in places {
-            let (start, end) = watermarks(consumer, &topic, partition)?;
-            if start < end {
-                ends.entry(partition).or_default().insert(topic, end);
-            }
+        for (topic, partition, there) in places.into_iter().filter(|(.., there)| !there.is_empty()) {
+            ends.entry(partition).or_default().insert(topic, there.end);
         }
         self.ends = Some(ends);
         self.events.keys().copied().collect::<Vec<_>>().into_iter().for_each(|partition| self.settle(partition));
-        Ok(())
     }
 
     /// Whether somebody has said where partitions end.
@@ -112,11 +158,9 @@ mod tests {
     use super::*;
 
     fn unread(ends: &[(&str, i32, i64)]) -> Unread {
-        let mut all: BTreeMap<i32, BTreeMap<String, i64>> = BTreeMap::new();
-        for (topic, partition, end) in ends {
-            all.entry(*partition).or_default().insert((*topic).to_owned(), *end);
-        }
-        Unread { ends: Some(all), events: BTreeMap::new() }
+        let mut unread = Unread::default();
+        unread.know(ends.iter().map(|(topic, partition, end)| ((*topic).to_owned(), *partition, 0..*end)));
+        unread
     }
 
     #[test]
@@ -145,8 +189,7 @@ mod tests {
         let mut left = Unread::default();
         left.ended(0);
         assert!(!left.is_empty() && !left.is_known());
-        left.ends = unread(&[("a", 0, 10)]).ends;
-        left.settle(0);
+        left.know([("a".to_owned(), 0, 0..10), ("a".to_owned(), 1, 5..5)]);
         assert!(left.is_empty());
     }
 }

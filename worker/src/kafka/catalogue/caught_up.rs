@@ -21,6 +21,7 @@ use crate::{
         context::{Logged, is_news},
         names::Names,
         process::topics,
+        unread::watermarks_within,
     },
     ports::LogError,
 };
@@ -113,7 +114,7 @@ impl Look {
         let (mut asked, mut ends, mut starts) = (TopicPartitionList::new(), Ends::new(), Ends::new());
         for topic in metadata.topics().iter().filter(|topic| self.topics.iter().any(|name| name == topic.name())) {
             for partition in topic.partitions() {
-                let (start, end) = self.consumer.fetch_watermarks(topic.name(), partition.id(), REQUEST_TIME_MAX)?;
+                let (start, end) = watermarks_within(&self.consumer, topic.name(), partition.id(), REQUEST_TIME_MAX)?;
                 asked.add_partition(topic.name(), partition.id());
                 ends.insert((topic.name().to_owned(), partition.id()), end);
                 starts.insert((topic.name().to_owned(), partition.id()), start);

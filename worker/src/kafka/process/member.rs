@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use rdkafka::{
@@ -24,7 +24,7 @@ use crate::{
         connection::Connection,
         context::{self, Logged},
         names::Names,
-        unread::{ASK_AGAIN, watermarks},
+        unread::watermarks_within,
     },
     ports::LogError,
 };
@@ -206,20 +206,14 @@ impl Member {
         Ok(places.iter().map(offset).collect())
     }
 
-    /// First offset and end of a partition, as readers of what is committed see them. While its leadership moves, brokers
-    /// do not answer, or say at once that they do not know it: they are asked again.
+    /// First offset and end of a partition, as readers of what is committed see them.
     ///
     /// # Errors
     /// Where the partition's leader does not answer within `limit`.
     pub fn offsets(&self, place: &Place, limit: Duration) -> Result<std::ops::Range<u64>, LogError> {
-        let deadline = Instant::now() + limit;
-        loop {
-            match watermarks(&self.consumer, &place.topic, place.partition as i32) {
-                Ok((low, high)) => return Ok(low.max(0) as u64..high.max(0) as u64),
-                Err(_) if Instant::now() < deadline => std::thread::park_timeout(ASK_AGAIN),
-                Err(error) => return Err(self.failed("ask for the ends of a partition of", error)),
-            }
-        }
+        let marks = watermarks_within(&self.consumer, &place.topic, place.partition as i32, limit);
+        let (low, high) = marks.map_err(|error| self.failed("ask for the ends of a partition of", error))?;
+        Ok(low.max(0) as u64..high.max(0) as u64)
     }
 
     /// Whether a partition was read to its very end, markers of transactions too. `next` is the offset behind the last
