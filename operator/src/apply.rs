@@ -26,7 +26,7 @@ pub async fn observe(client: &Client, owner: &Owner) -> Reading<Objects> {
     let selector = format!("{PIPELINE_LABEL}={pipeline},app.kubernetes.io/managed-by={MANAGER}");
     let params = ListParams::default().labels(&selector);
     let mut objects = Objects::new();
-    for kind in Kind::OWN.into_iter().chain(owner.monitoring.kinds()) {
+    for kind in Kind::OWN.into_iter().chain(owner.monitoring.kinds()).chain(owner.couchbase.kinds()) {
         match api(client, kind, namespace).list(&params).await {
             Ok(list) => {
                 for mut object in list.items {

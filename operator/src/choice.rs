@@ -148,6 +148,7 @@ mod tests {
             uid: "u".into(),
             image: "clickstream:1".into(),
             monitoring: crate::desired::monitoring::Monitoring::default(),
+            couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
         };
         choose(pipeline, others.iter(), &owner, &Reading::Known(Objects::new()))
     }

@@ -34,7 +34,7 @@ use crate::{
     accepted::Accepted,
     apply,
     choice::{Refusal, choose},
-    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version, monitoring::Monitoring},
+    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version, couchbase::asking, monitoring::Monitoring},
     discovery::Discovery,
     metrics::Metrics,
     observed::{Objects, Reading},
@@ -80,6 +80,8 @@ pub struct Setting {
     pub image: String,
     /// What is made for Prometheus, where the cluster knows it.
     pub monitoring: Monitoring,
+    /// Whether resources of Couchbase's operator may be made.
+    pub couchbase_operator: bool,
     /// Who this is, in events.
     pub identity: String,
     /// What is counted.
@@ -109,6 +111,7 @@ pub struct Context {
     client: Client,
     image: String,
     monitoring: Monitoring,
+    couchbase_operator: bool,
     discovery: Discovery,
     metrics: Metrics,
     pace: Pace,
@@ -124,7 +127,7 @@ pub struct Context {
 
 /// Reconciles all pipelines of a namespace, or of the cluster, until the process ends.
 pub async fn run(setting: Setting) {
-    let Setting { client, namespace, image, monitoring, identity, metrics, pace } = setting;
+    let Setting { client, namespace, image, monitoring, couchbase_operator, identity, metrics, pace } = setting;
     let namespace = namespace.as_deref();
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: Some(identity) });
     let pipelines: Api<ClickstreamPipeline> = api(&client, namespace);
@@ -133,6 +136,7 @@ pub async fn run(setting: Setting) {
         client: client.clone(),
         image,
         monitoring,
+        couchbase_operator,
         discovery: Discovery::default(),
         metrics,
         pace,
@@ -243,6 +247,7 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
     warn(pipeline, context, &failed.unwrap_or_default()).await;
     let facts = Facts {
         name: &owner.name,
+        couchbase: owner.couchbase,
         generation: pipeline.metadata.generation,
         accepted: choice.runs.as_ref(),
         refused: choice.refused.as_ref(),
@@ -265,7 +270,9 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
 
 async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {
     let monitoring = context.discovery.monitoring(&context.client, &context.monitoring).await;
-    Owner::of(pipeline, &context.image, monitoring)
+    let is_asked = asking(&pipeline.spec).next().is_some();
+    let couchbase = context.discovery.couchbase(&context.client, is_asked, context.couchbase_operator).await;
+    Owner::of(pipeline, &context.image, monitoring, couchbase)
 }
 
 /// Asks the pods how they are doing, if that is due, and puts the number of processors that follows into the spec.

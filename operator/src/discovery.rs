@@ -1,24 +1,28 @@
 //! Which kinds of others the cluster has: asked seldom, remembered.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use kube::Client;
 
-use crate::desired::monitoring::Monitoring;
+use crate::{
+    desired::{couchbase::CouchbaseOperator, monitoring::Monitoring},
+    observed::Kind,
+};
 
 /// How old an answer may be.
 const ASK_EVERY: Duration = Duration::from_secs(20);
 
 const MONITORING: &str = "monitoring.coreos.com/v1";
+const COUCHBASE: &str = "couchbase.com/v2";
 
-/// What the cluster answered last: written by reconciles, each of which may ask.
+/// What the cluster answered last, by group and version: written by reconciles, each of which may ask.
 #[derive(Default)]
 pub struct Discovery {
-    known: Mutex<Option<(Instant, BTreeSet<String>)>>,
+    known: Mutex<BTreeMap<&'static str, (Instant, BTreeSet<String>)>>,
 }
 
 impl Discovery {
@@ -27,7 +31,7 @@ impl Discovery {
         if wished.kinds().next().is_none() {
             return Monitoring::default();
         }
-        let kinds = self.kinds(client).await;
+        let kinds = self.kinds(client, MONITORING).await;
         let has = |kind: &str| kinds.contains(kind);
         Monitoring {
             monitors: wished.monitors && has("PodMonitor"),
@@ -36,13 +40,25 @@ impl Discovery {
         }
     }
 
-    async fn kinds(&self, client: &Client) -> BTreeSet<String> {
+    /// Whether what is asked for can be made.
+    pub async fn couchbase(&self, client: &Client, is_asked: bool, is_allowed: bool) -> CouchbaseOperator {
+        if !is_asked {
+            return CouchbaseOperator::Unasked;
+        }
+        let kinds = if is_allowed { self.kinds(client, COUCHBASE).await } else { BTreeSet::new() };
+        match Kind::COUCHBASE.iter().all(|kind| kinds.contains(kind.api().2)) {
+            true => CouchbaseOperator::There,
+            false => CouchbaseOperator::Missing,
+        }
+    }
+
+    async fn kinds(&self, client: &Client, group: &'static str) -> BTreeSet<String> {
         let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = lock().clone();
+        let before = lock().get(group).cloned();
         if let Some((_, kinds)) = before.as_ref().filter(|(asked, _)| asked.elapsed() < ASK_EVERY) {
             return kinds.clone();
         }
-        let kinds = match client.list_api_group_resources(MONITORING).await {
+        let kinds: BTreeSet<String> = match client.list_api_group_resources(group).await {
             Ok(list) => list.resources.into_iter().map(|resource| resource.kind).collect(),
             Err(kube::Error::Api(status)) if status.code == 404 => BTreeSet::new(),
             Err(error) => {
@@ -50,7 +66,7 @@ impl Discovery {
                 return before.map(|(_, kinds)| kinds).unwrap_or_default();
             }
         };
-        *lock() = Some((Instant::now(), kinds));
-        lock().as_ref().map(|(_, kinds)| kinds.clone()).unwrap_or_default()
+        lock().insert(group, (Instant::now(), kinds.clone()));
+        kinds
     }
 }

@@ -57,6 +57,9 @@ struct Run {
     /// What Prometheus selects these by: `NAME=VALUE`; may be given several times.
     #[arg(long = "monitoring-label", value_name = "NAME=VALUE", value_parser = label)]
     monitoring_labels: Vec<(String, String)>,
+    /// Make resources of Couchbase's operator for sinks that ask for them, where the cluster knows the kinds.
+    #[arg(long)]
+    couchbase_operator: bool,
     /// Address of health and metrics.
     #[arg(long, alias = "metrics-listen", default_value = "127.0.0.1:9090")]
     listen: SocketAddr,
@@ -162,6 +165,7 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
                     rules: args.rules,
                     labels: args.monitoring_labels.iter().cloned().collect(),
                 },
+                couchbase_operator: args.couchbase_operator,
                 identity: args.identity.clone(),
                 metrics: metrics.clone(),
                 pace: Pace::default(),

@@ -27,6 +27,14 @@ pub enum Kind {
     PodMonitor,
     /// When somebody is told.
     PrometheusRule,
+    /// A bucket of Couchbase's operator.
+    CouchbaseBucket,
+    /// The same in memory only.
+    CouchbaseEphemeralBucket,
+    /// A scope of it.
+    CouchbaseScope,
+    /// A collection of it.
+    CouchbaseCollection,
 }
 
 impl Kind {
@@ -42,6 +50,16 @@ impl Kind {
         Self::CronJob,
     ];
 
+    /// Those of Couchbase's operator.
+    pub const COUCHBASE: [Self; 4] =
+        [Self::CouchbaseBucket, Self::CouchbaseEphemeralBucket, Self::CouchbaseScope, Self::CouchbaseCollection];
+
+    /// Whether data goes with an object of this kind: such a one is never deleted.
+    #[must_use]
+    pub fn holds_data(self) -> bool {
+        Self::COUCHBASE.contains(&self)
+    }
+
     /// API group, version, kind and plural.
     #[must_use]
     pub const fn api(self) -> (&'static str, &'static str, &'static str, &'static str) {
@@ -56,6 +74,12 @@ impl Kind {
             Self::CronJob => ("batch", "v1", "CronJob", "cronjobs"),
             Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),
             Self::PrometheusRule => ("monitoring.coreos.com", "v1", "PrometheusRule", "prometheusrules"),
+            Self::CouchbaseBucket => ("couchbase.com", "v2", "CouchbaseBucket", "couchbasebuckets"),
+            Self::CouchbaseEphemeralBucket => {
+                ("couchbase.com", "v2", "CouchbaseEphemeralBucket", "couchbaseephemeralbuckets")
+            }
+            Self::CouchbaseScope => ("couchbase.com", "v2", "CouchbaseScope", "couchbasescopes"),
+            Self::CouchbaseCollection => ("couchbase.com", "v2", "CouchbaseCollection", "couchbasecollections"),
         }
     }
 }

@@ -4,7 +4,12 @@ use crds::spec::ClickstreamPipeline;
 
 use crate::{
     accepted::{Accepted, Verdict, judge},
-    desired::{Object, Owner, monitoring::Monitoring, objects, setup},
+    desired::{
+        Object, Owner,
+        couchbase::{CouchbaseOperator, asking},
+        monitoring::Monitoring,
+        objects, setup,
+    },
 };
 
 /// The objects of a manifest, in the order of application, as YAML documents.
@@ -24,6 +29,10 @@ pub fn plan(text: &str, namespace: &str, image: &str) -> Result<String, String> 
         uid: "00000000-0000-0000-0000-000000000000".into(),
         image: image.into(),
         monitoring: Monitoring::default(),
+        couchbase: match asking(&accepted.spec).next() {
+            Some(_) => CouchbaseOperator::There,
+            None => CouchbaseOperator::Unasked,
+        },
     };
     Ok(render(&owner, &accepted))
 }

@@ -5,7 +5,13 @@ use crds::status::{Condition, PartStatus, PipelineStatus, PlanStatus, ProcessSta
 use crate::{
     accepted::Accepted,
     choice::{PAUSED_ANNOTATION, Refusal},
-    desired::{PIPELINE_LABEL, Part, Role, parts, schedules::cron_job_name, setup},
+    desired::{
+        PIPELINE_LABEL, Part, Role,
+        couchbase::{CouchbaseOperator, asking},
+        parts,
+        schedules::cron_job_name,
+        setup,
+    },
     observed::{JobState, LastRun, Objects, Reading, job_state, last_run, rollout},
     pulse::Pulse,
     schedules,
@@ -16,6 +22,8 @@ use crate::{
 pub struct Facts<'a> {
     /// Name of the pipeline.
     pub name: &'a str,
+    /// Whether Couchbase's operator is asked for, and there.
+    pub couchbase: CouchbaseOperator,
     /// Generation of the spec that was looked at.
     pub generation: Option<i64>,
     /// What runs, or is to run.
@@ -204,7 +212,31 @@ fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)])
         reason: "Waiting",
         message: format!("status.plan says what would change; to have it done, set spec.approve: {}", plan.hash),
     });
-    [ready, accepted, topics, workers, progressing].into_iter().chain(schedules).chain(approved).collect()
+    let rest = store(facts).into_iter().chain(schedules).chain(approved);
+    [ready, accepted, topics, workers, progressing].into_iter().chain(rest).collect()
+}
+
+/// Whether Couchbase's operator was told what to make, if a sink asks for that. A store that is not there degrades its sink alone.
+fn store(facts: &Facts<'_>) -> Option<Said> {
+    let said = |status, reason, message: String| Said { type_: "StoreReady", status, reason, message: cut(message) };
+    let accepted = facts.accepted?;
+    let sinks: Vec<&str> = asking(&accepted.spec).map(|(sink, _)| sink.name.as_str()).collect();
+    match facts.couchbase {
+        CouchbaseOperator::Unasked => None,
+        CouchbaseOperator::Missing => Some(said(
+            "False",
+            "CouchbaseOperatorMissing",
+            format!(
+                "couchbase.operator of {} asks for resources that Couchbase's operator reads: install it, and set \
+                 couchbaseOperator: true in the chart",
+                sinks.join(", ")
+            ),
+        )),
+        CouchbaseOperator::There => {
+            let told = "Couchbase's operator has its resources; a CouchbaseCluster that selects the bucket makes it";
+            Some(said("True", "Applied", told.into()))
+        }
+    }
 }
 
 /// What the last runs of all schedules came to, if there are any.
@@ -290,6 +322,7 @@ mod tests {
         let accepted = accepted("medallion");
         let facts = Facts {
             name: "medallion",
+            couchbase: CouchbaseOperator::Unasked,
             generation: Some(2),
             accepted: Some(&accepted),
             refused: Some(&Refusal { reason: "Invalid", message: "spec.tables[x].from: unknown stream".into() }),
@@ -312,6 +345,7 @@ mod tests {
         let accepted = accepted("medallion");
         let facts = Facts {
             name: "medallion",
+            couchbase: CouchbaseOperator::Unasked,
             generation: Some(1),
             accepted: Some(&accepted),
             refused: None,

@@ -77,7 +77,8 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
         return Steps { now: leftovers, waits_for: Some("what deleted the data of its predecessor to be gone".into()) };
     }
     let all = wanted(owner, accepted, live);
-    let (before, after): (Vec<_>, Vec<_>) = all.iter().partition(|object| object.kind == Kind::ConfigMap);
+    let (before, after): (Vec<_>, Vec<_>) =
+        all.iter().partition(|object| object.kind == Kind::ConfigMap || object.kind.holds_data());
     let mut steps = Steps::default();
     before.into_iter().filter(|object| differs(live, object)).for_each(|object| steps.apply(object));
     let job = setup::job(owner, accepted);
@@ -221,7 +222,7 @@ fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &st
     for (kind, name) in live.keys().rev() {
         let is_wanted = wanted.iter().any(|object| object.kind == *kind && object.name == *name);
         let is_job = *kind == Kind::Job && name == job;
-        if !is_wanted && !is_job {
+        if !is_wanted && !is_job && !kind.holds_data() {
             steps.now.push(Step::Delete { kind: *kind, name: name.clone() });
         }
     }

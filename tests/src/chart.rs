@@ -76,24 +76,34 @@ pub const CHOICES: &[(&str, &[&str])] = &[
 /// The Prometheus operator's kinds by name alone: whether their fields are right is not told by this server.
 #[must_use]
 pub fn monitoring_kinds() -> String {
-    let kinds =
-        [("PodMonitor", "podmonitors"), ("ServiceMonitor", "servicemonitors"), ("PrometheusRule", "prometheusrules")];
-    let definitions = kinds.map(|(kind, plural)| {
+    definitions("monitoring.coreos.com", "v1", &["PodMonitor", "ServiceMonitor", "PrometheusRule"])
+}
+
+/// Those of Couchbase's operator, likewise.
+#[must_use]
+pub fn couchbase_kinds() -> String {
+    let kinds = ["CouchbaseBucket", "CouchbaseEphemeralBucket", "CouchbaseScope", "CouchbaseCollection"];
+    definitions("couchbase.com", "v2", &kinds)
+}
+
+fn definitions(group: &str, version: &str, kinds: &[&str]) -> String {
+    let definitions = kinds.iter().map(|kind| {
+        let plural = format!("{}s", kind.to_lowercase());
         json!({
             "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-            "metadata": {"name": format!("{plural}.monitoring.coreos.com")},
+            "metadata": {"name": format!("{plural}.{group}")},
             "spec": {
-                "group": "monitoring.coreos.com", "scope": "Namespaced",
+                "group": group, "scope": "Namespaced",
                 "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase()},
                 "versions": [{
-                    "name": "v1", "served": true, "storage": true,
+                    "name": version, "served": true, "storage": true,
                     "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}},
                 }],
             },
         })
         .to_string()
     });
-    definitions.join("\n---\n")
+    definitions.collect::<Vec<String>>().join("\n---\n")
 }
 
 /// The chart's folder.

@@ -1,5 +1,7 @@
 //! Where tables, events and raw records go.
 
+use std::collections::BTreeMap;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -83,6 +85,20 @@ pub struct Couchbase {
     /// A document that was not written for this long goes away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
+    /// Have Couchbase's own operator make bucket, scope and collections, from resources of its kinds beside the pipeline. It
+    /// manages the whole bucket: scopes and collections of others in it go.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<CouchbaseOperator>,
+}
+
+/// Resources of Couchbase's own operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CouchbaseOperator {
+    /// Labels by which a CouchbaseCluster selects its buckets.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(length(max = 16))]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A bucket.

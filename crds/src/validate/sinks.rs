@@ -7,7 +7,7 @@ use crate::{
     expression::{scope::Scope, typed},
     lower::{Lowered, positive, unknown},
     problem::{Report, field, named},
-    spec::{PipelineSpec, PostgresMode, Sink},
+    spec::{CouchbaseOperator, PipelineSpec, PostgresMode, Sink},
 };
 
 pub(super) fn check(spec: &PipelineSpec, lowered: &Lowered, report: &mut Report) {
@@ -35,6 +35,30 @@ fn kinds(sink: &Sink) -> [(&'static str, bool); 6] {
         ("kafka", sink.kafka.is_some()),
         ("console", sink.console.is_some()),
     ]
+}
+
+fn couchbase_operator(spec: &PipelineSpec, operator: &CouchbaseOperator, path: &str, report: &mut Report) {
+    if spec.deletes_its_own() {
+        let told = "what Couchbase's operator made is not dropped with the pipeline (spec.deletionPolicy: Delete): it would \
+                    make it again; delete its resources";
+        report.push(report.problem(path, told).accepts("deletionPolicy: Retain"));
+    }
+    for (name, value) in &operator.labels {
+        let (prefix, label) = name.rsplit_once('/').unwrap_or(("", name));
+        let is_name = !label.is_empty() && is_label(label) && prefix.len() <= 253 && prefix.split('.').all(is_label);
+        if !is_name || !is_label(value) {
+            let problem = report.problem(&format!("{path}.labels[{name}]"), "is no label");
+            report
+                .push(problem.accepts("up to 63 letters, digits, '-', '_' and '.', a letter or digit first and last"));
+        }
+    }
+}
+
+/// Whether Kubernetes takes it as the value of a label; empty is one.
+fn is_label(text: &str) -> bool {
+    let is_inner = |letter: u8| letter.is_ascii_alphanumeric() || b"-_.".contains(&letter);
+    let ends = [text.bytes().next(), text.bytes().next_back()];
+    text.len() <= 63 && text.bytes().all(is_inner) && ends.iter().flatten().all(u8::is_ascii_alphanumeric)
 }
 
 /// Checks that what the sink takes is there.
@@ -127,6 +151,9 @@ fn details(spec: &PipelineSpec, sink: &Sink, path: &str, report: &mut Report) {
     }
     if let Some(ttl) = sink.couchbase.as_ref().and_then(|couchbase| couchbase.ttl) {
         positive(report, &field(&field(path, "couchbase"), "ttl"), ttl);
+    }
+    if let Some(operator) = sink.couchbase.as_ref().and_then(|couchbase| couchbase.operator.as_ref()) {
+        couchbase_operator(spec, operator, &field(&field(path, "couchbase"), "operator"), report);
     }
     if let Some(ttl) = sink.redis.as_ref().and_then(|redis| redis.ttl) {
         positive(report, &field(&field(path, "redis"), "ttl"), ttl);

@@ -49,6 +49,13 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- include "clickstream.monitoring" (dict "root" . "wanted" .Values.monitoring.pipelineRules "kind" "PrometheusRule") }}
 {{- end }}
 
+{{- /* Whether the operator may make resources of Couchbase's own operator. */ -}}
+{{- define "clickstream.couchbaseOperator" -}}
+{{- $known := .Capabilities.APIVersions.Has "couchbase.com/v2/CouchbaseBucket" -}}
+{{- $wanted := toString .Values.couchbaseOperator -}}
+{{- if or (eq $wanted "true") (and (eq $wanted "auto") $known) }}yes{{ end }}
+{{- end }}
+
 {{- /* What the restricted pod security standard asks of a container, and a root file system that cannot be written. */ -}}
 {{- define "clickstream.restricted" -}}
 allowPrivilegeEscalation: false

@@ -23,6 +23,7 @@ fn owner() -> Owner {
         uid: "1".into(),
         image: "clickstream:1".into(),
         monitoring: crate::desired::monitoring::Monitoring::default(),
+        couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
     }
 }
 

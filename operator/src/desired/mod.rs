@@ -1,5 +1,6 @@
 //! What should be there for an accepted spec: one file for each kind of object. Pure.
 
+pub mod couchbase;
 mod deployments;
 mod network;
 mod pods;
@@ -14,7 +15,7 @@ use crds::spec::{ClickstreamPipeline, Dataset, PipelineSpec};
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
-use self::monitoring::Monitoring;
+use self::{couchbase::CouchbaseOperator, monitoring::Monitoring};
 pub use self::{
     deployments::{SERVE_PORT, pods_hash, set_image},
     pods::HEALTH_PORT,
@@ -34,18 +35,26 @@ pub struct Owner {
     pub image: String,
     /// What is made for Prometheus.
     pub monitoring: Monitoring,
+    /// Whether anything is made for Couchbase's operator.
+    pub couchbase: CouchbaseOperator,
 }
 
 impl Owner {
     /// A pipeline as the owner of what runs `image`.
     #[must_use]
-    pub fn of(pipeline: &ClickstreamPipeline, image: &str, monitoring: Monitoring) -> Self {
+    pub fn of(
+        pipeline: &ClickstreamPipeline,
+        image: &str,
+        monitoring: Monitoring,
+        couchbase: CouchbaseOperator,
+    ) -> Self {
         Self {
             namespace: pipeline.namespace().unwrap_or_default(),
             name: pipeline.name_any(),
             uid: pipeline.uid().unwrap_or_default(),
             image: image.to_owned(),
             monitoring,
+            couchbase,
         }
     }
 }
@@ -112,6 +121,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted) -> Vec<Object> {
     all.extend(services::ingress(owner, spec));
     all.extend(schedules::cron_jobs(owner, accepted));
     all.extend(monitoring::objects(owner, spec));
+    all.extend(couchbase::objects(owner, spec));
     all.sort_by_key(|object| object.kind);
     all
 }

@@ -16,6 +16,7 @@ fn owner() -> Owner {
         uid: "u".into(),
         image: "clickstream:1".into(),
         monitoring: crate::desired::monitoring::Monitoring::default(),
+        couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
     }
 }
 

@@ -115,6 +115,7 @@ async fn run(start: &Store, stage: &Stage, fault: Option<(Fault, usize)>) -> End
                 namespace: Some("shop".into()),
                 image: "clickstream:1".into(),
                 monitoring: Monitoring::default(),
+                couchbase_operator: false,
                 identity: "test".into(),
                 metrics: Metrics::new(),
                 pace: Pace {

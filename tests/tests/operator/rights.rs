@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tests::chart::monitoring_kinds;
+use tests::chart::{couchbase_kinds, monitoring_kinds};
 
 use crate::{
     cluster::{Cluster, changed, example, name, rights, small},
@@ -20,6 +20,14 @@ const BESIDE: [(&str, &str); 1] = [("update", "clickstreampipelines/finalizers")
 const MONITORING: [(&str, &str); 2] = [
     ("monitoring.coreos.com/v1/PodMonitor", "podmonitors"),
     ("monitoring.coreos.com/v1/PrometheusRule", "prometheusrules"),
+];
+
+/// The same of Couchbase's operator.
+const COUCHBASE: [(&str, &str); 4] = [
+    ("couchbase.com/v2/CouchbaseBucket", "couchbasebuckets"),
+    ("couchbase.com/v2/CouchbaseEphemeralBucket", "couchbaseephemeralbuckets"),
+    ("couchbase.com/v2/CouchbaseScope", "couchbasescopes"),
+    ("couchbase.com/v2/CouchbaseCollection", "couchbasecollections"),
 ];
 
 fn words(rule: &Value, what: &str) -> Vec<String> {
@@ -105,7 +113,8 @@ fn nothing_is_too_much_or_too_little(cluster: &Cluster, kinds: &[&str]) {
     let (granted, used) = (granted(kinds), used(&audit));
     let beside = BESIDE.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
     // With more kinds, only what is special about them: the rest is the other test's.
-    let is_asked = |right: &&Right| kinds.is_empty() || MONITORING.iter().any(|(_, resource)| *resource == right.1);
+    let more = || MONITORING.iter().chain(&COUCHBASE);
+    let is_asked = |right: &&Right| kinds.is_empty() || more().any(|(_, resource)| *resource == right.1);
     let idle: Vec<&Right> =
         granted.difference(&used).filter(|right| !beside.contains(right)).filter(is_asked).collect();
     assert!(idle.is_empty(), "granted and never used: {idle:?}; used: {used:?}");
@@ -138,4 +147,43 @@ fn monitors_and_rules_come_once_the_cluster_knows_them() {
     cluster.until_condition("orders", "Ready", "False", "Suspended");
     cluster.until("no rule", || cluster.get("prometheusrule/orders").is_none().then_some(()));
     nothing_is_too_much_or_too_little(&cluster, &kinds);
+}
+
+#[test]
+fn what_couchbases_operator_reads_is_made_and_stays() {
+    let kinds = COUCHBASE.map(|(kind, _)| kind);
+    let cluster = Cluster::start_with(&kinds);
+    let _operator = cluster.operator("first");
+    let store = |bucket: Value| json!({"connectionSecret": "couchbase", "bucket": bucket, "operator": {"labels": {"cluster": "shop"}}});
+    let sinks = json!([
+        {"name": "gold", "tables": ["users"], "couchbase": store(json!({"name": "sales", "ramQuota": "256Mi", "replicas": 1}))},
+        {"name": "fast", "tables": ["users"], "couchbase": store(json!({"name": "cache", "type": "ephemeral"}))},
+    ]);
+    let orders = changed(&small("orders"), |all| all["spec"]["sinks"] = sinks.clone());
+    let deletes = changed(&orders, |all| all["spec"]["deletionPolicy"] = json!("Delete"));
+    cluster.apply(&deletes).unwrap();
+    let refused = cluster.until_condition("orders", "Accepted", "False", "Invalid");
+    assert!(refused["message"].as_str().unwrap().contains("would make it again"), "{refused}");
+    cluster.apply(&changed(&orders, |all| all["spec"]["deletionPolicy"] = json!("Retain"))).unwrap();
+    // A store that is missing holds up nobody else.
+    cluster.until_condition("orders", "StoreReady", "False", "CouchbaseOperatorMissing");
+    cluster.until_condition("orders", "Ready", "True", "Ready");
+
+    cluster.apply_text(&couchbase_kinds(), &[]).unwrap();
+    cluster.until_condition("orders", "StoreReady", "True", "Applied");
+    let bucket = cluster.until("the bucket", || cluster.get("couchbasebucket/orders-sales"));
+    assert_eq!(bucket["metadata"]["labels"]["cluster"], "shop");
+    assert_eq!(bucket["spec"]["memoryQuota"], "256Mi");
+    cluster.until("the other", || cluster.get("couchbaseephemeralbucket/orders-cache"));
+    let of = |kind: &str| cluster.list(kind);
+    assert_eq!((of("couchbasescopes").len(), of("couchbasecollections").len()), (2, 2));
+
+    // Neither a sink that goes nor the end of the pipeline takes data with it.
+    cluster.patch("csp/orders", &json!({"spec": {"sinks": [sinks[1]]}}), &[]);
+    cluster.until("the sink to go", || cluster.get("deployment/orders-sink-gold").is_none().then_some(()));
+    nothing_is_too_much_or_too_little(&cluster, &kinds);
+    cluster.kubectl(&["delete", "csp/orders"]).unwrap();
+    let kept: Vec<Value> = kinds.iter().flat_map(|kind| of(kind.rsplit('/').next().unwrap())).collect();
+    assert_eq!(kept.len(), 6);
+    assert!(kept.iter().all(|object| object["metadata"]["ownerReferences"].is_null()), "{kept:#?}");
 }

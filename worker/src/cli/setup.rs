@@ -145,6 +145,10 @@ fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyho
 fn databases(checked: &crds::Checked, dry_run: bool) -> std::io::Result<()> {
     for sink in &checked.manifest.spec.sinks {
         let Some(couchbase) = &sink.couchbase else { continue };
+        if couchbase.operator.is_some() {
+            tell::result(&format!("sink {}: its bucket is for Couchbase's operator to make", sink.name))?;
+            continue;
+        }
         let verb = if dry_run { "would make" } else { "made" };
         match set_up(checked, sink, couchbase, dry_run) {
             Ok(steps) if steps.is_empty() => {

@@ -90,7 +90,7 @@ impl Connector {
         Ok(Self { door, authorities, spec: spec.clone(), tables })
     }
 
-    /// Connects; makes bucket, scope and collections that are missing.
+    /// Connects; makes bucket, scope and collections that are missing, unless Couchbase's operator is to.
     ///
     /// # Errors
     /// What the server says, or that it says nothing.
@@ -138,6 +138,10 @@ impl Connector {
     async fn make(&self, cluster: &Cluster) -> anyhow::Result<Vec<Step>> {
         let found = make::observe(cluster, &self.spec.bucket.name, &self.spec.scope).await?;
         let steps = decide(&self.spec, &self.tables, &found);
+        if self.spec.operator.is_some() && !steps.is_empty() {
+            let told: Vec<String> = steps.iter().map(ToString::to_string).collect();
+            bail!("Couchbase's operator has yet to make {}", told.join(", "));
+        }
         for step in &steps {
             make::apply(cluster, &self.spec.bucket.name, step).await?;
         }
