@@ -155,6 +155,15 @@ pub(crate) mod tests {
         assert_ne!(other.hash, same.hash);
     }
 
+    /// A field that did not exist when a manifest was accepted must not show in what is made of it: another hash restarts pods,
+    /// and pods that run may not know it.
+    #[test]
+    fn a_manifest_of_an_earlier_version_has_the_hash_it_had() {
+        let text = include_str!("../tests/golden/manifest.yaml");
+        let golden: ClickstreamPipeline = serde_yaml::from_str(text).unwrap();
+        assert_eq!(hash(&golden.spec), "11e156aa099b1e3f", "new fields are written only where they are given");
+    }
+
     #[test]
     fn every_problem_is_told_at_once() {
         let mut spec = example("medallion").spec;

@@ -1,12 +1,14 @@
 //! From what should be there and what is there to what is to be done. Pure: the same facts give the same steps.
 
+mod pods;
+
 use std::fmt;
 
 use serde_json::Value;
 
 use crate::{
     accepted::{self, Accepted},
-    desired::{self, IMAGE_ANNOTATION, MANIFEST_KEY, Object, Owner, pods_hash, set_image, setup},
+    desired::{self, MANIFEST_KEY, Object, Owner, setup},
     observed::{JobState, Kind, Objects, Reading, job_state, rollout},
 };
 
@@ -141,16 +143,11 @@ fn leftovers(owner: &Owner, live: &Objects) -> Vec<Step> {
     jobs.map(|(kind, name)| Step::Delete { kind: *kind, name: name.clone() }).collect()
 }
 
-/// What should be there. Pods of a spec that runs already keep the image that they were made with: another operator, which
-/// brings another image, restarts nothing. What changes the spec, or `restart`, moves them to it.
+/// What should be there.
 fn wanted(owner: &Owner, accepted: &Accepted, live: &Objects) -> Vec<Object> {
     let mut wanted = desired::objects(owner, accepted);
-    for object in wanted.iter_mut().filter(|object| matches!(object.kind, Kind::Deployment | Kind::CronJob)) {
-        let Some(found) = live.get(&(object.kind, object.name.clone())) else { continue };
-        let made_with = found["metadata"]["annotations"][IMAGE_ANNOTATION].as_str();
-        if let Some(image) = made_with.filter(|_| pods_hash(found) == pods_hash(&object.body)) {
-            set_image(&mut object.body, image);
-        }
+    for object in &mut wanted {
+        pods::keep(&mut object.body, live.get(&(object.kind, object.name.clone())));
     }
     wanted
 }

@@ -1,10 +1,11 @@
 //! Deployments of the parts, and how many of their pods may be missing.
 
-use crds::spec::{PipelineSpec, Sink, Volume};
+use crds::spec::{PipelineSpec, Resources, Sink, Volume};
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{
-    HASH_ANNOTATION, IMAGE_ANNOTATION, Object, Owner, Part, Role, labels, object,
+    MADE_FOR_ANNOTATION, Object, Owner, Part, Role, labels, object,
     pods::{self, HEALTH_PORT, MANIFEST_PATH, Pod},
     secrets,
 };
@@ -39,27 +40,15 @@ pub(super) fn deployment(owner: &Owner, accepted: &Accepted, part: &Part) -> Obj
         "template": pods::template(owner, accepted, &pod),
     }});
     let mut deployment = object(owner, Kind::Deployment, part.object_name(&owner.name), &component, rest);
-    set_image(&mut deployment.body, &owner.image);
+    say_made_for(&mut deployment, accepted, pod.resources);
     deployment
 }
 
-/// Has the pods of a Deployment or CronJob made with `image`, and says so beside them: words in the template would restart
-/// them.
-pub fn set_image(object: &mut Value, image: &str) {
-    let template = match object["spec"].get("jobTemplate") {
-        Some(_) => &mut object["spec"]["jobTemplate"]["spec"]["template"],
-        None => &mut object["spec"]["template"],
-    };
-    template["spec"]["containers"][0]["image"] = Value::from(image);
-    object["metadata"]["annotations"][IMAGE_ANNOTATION] = Value::from(image);
-}
-
-/// The hash of the spec that the pods of a Deployment or CronJob are made for.
-#[must_use]
-pub fn pods_hash(object: &Value) -> &Value {
-    let spec = &object["spec"];
-    let template = spec.get("jobTemplate").map_or(&spec["template"], |job| &job["spec"]["template"]);
-    &template["metadata"]["annotations"][HASH_ANNOTATION]
+/// Says beside the pods of a Deployment or CronJob what in the manifest made them as they are.
+pub(super) fn say_made_for(object: &mut Object, accepted: &Accepted, resources: Option<&Resources>) {
+    let resources = serde_json::to_vec(&resources).expect("resources are plain maps of texts");
+    let made_for = format!("{}-{:08x}", accepted.hash, xxh3_64(&resources) as u32);
+    object.body["metadata"]["annotations"][MADE_FOR_ANNOTATION] = Value::from(made_for);
 }
 
 fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {

@@ -16,10 +16,7 @@ use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
 use self::{couchbase::CouchbaseOperator, monitoring::Monitoring};
-pub use self::{
-    deployments::{SERVE_PORT, pods_hash, set_image},
-    pods::HEALTH_PORT,
-};
+pub use self::{deployments::SERVE_PORT, pods::HEALTH_PORT};
 use crate::{accepted::Accepted, observed::Kind};
 
 /// Who owns the objects, and what they run.
@@ -102,8 +99,8 @@ pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
 /// The annotation of a pod template that restarts its pods.
 pub const HASH_ANNOTATION: &str = "clickstream.dev/spec-hash";
 
-/// The annotation of a Deployment that says which image its pods were made with.
-pub const IMAGE_ANNOTATION: &str = "clickstream.dev/worker-image";
+/// The annotation of a Deployment or CronJob that says what its pods were made for: the spec, and what they ask of a node.
+pub const MADE_FOR_ANNOTATION: &str = "clickstream.dev/made-for";
 
 /// Whose objects these are.
 pub const MANAGER: &str = "clickstream-operator";

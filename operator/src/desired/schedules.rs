@@ -41,7 +41,8 @@ pub(super) fn cron_jobs(owner: &Owner, accepted: &Accepted) -> Vec<Object> {
 fn cron_job(owner: &Owner, accepted: &Accepted, schedule: &Schedule) -> Object {
     let spec = &accepted.spec;
     let component = format!("schedule-{}", schedule.name);
-    let mut template = pods::template(owner, accepted, &pod(spec, schedule, &component));
+    let pod = pod(spec, schedule, &component);
+    let mut template = pods::template(owner, accepted, &pod);
     template["spec"]["restartPolicy"] = Value::from("Never");
     let rest = json!({ "spec": {
         "schedule": schedule.cron,
@@ -61,7 +62,7 @@ fn cron_job(owner: &Owner, accepted: &Accepted, schedule: &Schedule) -> Object {
         },
     }});
     let mut cron_job = object(owner, Kind::CronJob, cron_job_name(&owner.name, &schedule.name), &component, rest);
-    deployments::set_image(&mut cron_job.body, &owner.image);
+    deployments::say_made_for(&mut cron_job, accepted, pod.resources);
     cron_job
 }
 

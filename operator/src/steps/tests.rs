@@ -95,6 +95,48 @@ fn another_operator_with_another_image_restarts_nothing_until_the_spec_changes()
     assert_eq!(image(&live[&key]), "clickstream:2");
 }
 
+/// A cluster as an operator left it that had other ideas of pods.
+fn as_an_older_operator_made_it(spec: &Accepted) -> Objects {
+    let mut live = Objects::new();
+    settle(&mut live, spec);
+    for object in live.values_mut().filter(|object| object["spec"].get("template").is_some()) {
+        object["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(7);
+        let template = object["spec"]["template"].to_string();
+        object["metadata"]["annotations"][pods::TEMPLATE_ANNOTATION] = json!(template);
+    }
+    live
+}
+
+#[test]
+fn another_operator_with_other_pods_restarts_nothing_until_the_spec_changes() {
+    let key = (Kind::Deployment, "medallion-process".to_owned());
+    let seconds = |live: &Objects| live[&key]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"].clone();
+    let spec = accepted("medallion");
+    let live = as_an_older_operator_made_it(&spec);
+    assert_eq!(decide(&owner(), &spec, &Reading::Known(live.clone())), Steps::default());
+
+    let mut drifted = live.clone();
+    drifted.get_mut(&key).unwrap()["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] = json!(8);
+    settle(&mut drifted, &spec);
+    assert_eq!(seconds(&drifted), 7, "drift is put right to how they were made");
+
+    let mut more = spec.clone();
+    more.spec.process.replicas += 1;
+    let mut scaled = live.clone();
+    settle(&mut scaled, &more);
+    assert_eq!(
+        (seconds(&scaled), scaled[&key]["spec"]["replicas"].clone()),
+        (json!(7), json!(more.spec.process.replicas))
+    );
+
+    let mut bigger = spec;
+    let requests = [("cpu".to_owned(), "1".to_owned())].into();
+    bigger.spec.process.resources = Some(crds::spec::Resources { requests, ..crds::spec::Resources::default() });
+    let mut resized = live;
+    settle(&mut resized, &bigger);
+    assert_ne!(seconds(&resized), 7, "what asks for other pods gets today's");
+}
+
 #[test]
 fn nothing_is_made_while_a_predecessors_data_is_being_deleted() {
     let mut live = Objects::new();
