@@ -39,6 +39,15 @@ pub struct Choice {
     pub is_paused: bool,
 }
 
+impl Choice {
+    /// Why the present spec does not run, in a word.
+    #[must_use]
+    pub fn blocked(&self) -> Option<&'static str> {
+        let refused = self.refused.as_ref().map(|refusal| refusal.reason);
+        refused.or(self.plan.as_ref().map(|_| "Approval")).or(self.is_paused.then_some("Paused"))
+    }
+}
+
 /// Chooses.
 #[must_use]
 pub fn choose<'a>(
@@ -58,7 +67,8 @@ pub fn choose<'a>(
         }
     };
     if let Some(message) = conflict(pipeline, others) {
-        return choice(last(), Some(Refusal { reason: "Conflict", message }), None);
+        let runs = last().map(|last| last.with_numbers_of(&pipeline.spec));
+        return choice(runs, Some(Refusal { reason: "Conflict", message }), None);
     }
     let hash = plan_hash(&pipeline.spec);
     if pipeline.spec.apply == ApplyMode::Automatic || pipeline.spec.approve.as_deref() == Some(&hash) {

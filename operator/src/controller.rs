@@ -1,6 +1,7 @@
 //! The loop: observe, judge, decide, apply, report; for one pipeline at a time, however often it is asked.
 
 mod leave;
+mod watched;
 
 use std::{
     collections::BTreeMap,
@@ -18,18 +19,18 @@ use k8s_openapi::api::{
     core::v1::{ConfigMap, ObjectReference, Service},
 };
 use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
+    Api, Client, Resource, ResourceExt,
     api::{Patch, PatchParams},
     runtime::{
         Controller,
-        controller::Action,
+        controller::{self, Action},
         events::{Event, EventType, Recorder, Reporter},
-        reflector::Store,
         watcher,
     },
 };
 use serde_json::json;
 
+use self::watched::{Pipelines, Watched};
 use crate::{
     accepted::Accepted,
     apply,
@@ -44,6 +45,9 @@ use crate::{
     status::{Facts, status},
     steps::{Step, Steps, decide},
 };
+
+/// Pipelines that are looked at side by side in a namespace.
+const CONCURRENCY: u16 = 16;
 
 /// Longest that one reconcile may take.
 const RECONCILE_TIME_MAX: Duration = Duration::from_secs(60);
@@ -74,8 +78,8 @@ impl Default for Pace {
 pub struct Setting {
     /// The API server.
     pub client: Client,
-    /// Pipelines of this namespace; of the cluster without one.
-    pub namespace: Option<String>,
+    /// Pipelines of these namespaces; of the cluster without one.
+    pub namespaces: Vec<String>,
     /// Image of the workers.
     pub image: String,
     /// What is made for Prometheus, where the cluster knows it.
@@ -117,21 +121,25 @@ pub struct Context {
     pace: Pace,
     recorder: Recorder,
     scraper: Scraper,
-    /// All pipelines that are watched: filled by the controller.
-    pipelines: Store<ClickstreamPipeline>,
+    pipelines: Pipelines,
     /// Errors in a row by pipeline: written by reconciles and their errors.
     failures: Mutex<BTreeMap<String, u32>>,
     /// What is known of the pipelines' work: written by their reconciles, of which there is one at a time for each.
     memories: Mutex<BTreeMap<String, Memory>>,
 }
 
-/// Reconciles all pipelines of a namespace, or of the cluster, until the process ends.
+/// Reconciles all pipelines of the namespaces, or of the cluster, until the process ends.
 pub async fn run(setting: Setting) {
-    let Setting { client, namespace, image, monitoring, couchbase_operator, identity, metrics, pace } = setting;
-    let namespace = namespace.as_deref();
+    let Setting { client, namespaces, image, monitoring, couchbase_operator, identity, metrics, pace } = setting;
+    let watched = || match namespaces.is_empty() {
+        true => vec![None],
+        false => namespaces.iter().map(|name| Some(name.as_str())).collect(),
+    };
     let recorder = Recorder::new(client.clone(), Reporter { controller: MANAGER.into(), instance: Some(identity) });
-    let pipelines: Api<ClickstreamPipeline> = api(&client, namespace);
-    let controller = Controller::new(pipelines, watcher::Config::default());
+    let controllers: Vec<Controller<Watched>> = watched()
+        .into_iter()
+        .map(|namespace| Controller::new(api(&client, namespace), watcher::Config::default()))
+        .collect();
     let context = Arc::new(Context {
         client: client.clone(),
         image,
@@ -142,19 +150,32 @@ pub async fn run(setting: Setting) {
         pace,
         recorder,
         scraper: Scraper::default(),
-        pipelines: controller.store(),
+        pipelines: Pipelines::of(controllers.iter().map(Controller::store)),
         failures: Mutex::default(),
         memories: Mutex::default(),
     });
+    let loops = controllers.into_iter().zip(watched());
+    let loops = loops.map(|(controller, namespace)| run_one(controller, &client, namespace, Arc::clone(&context)));
+    futures_util::future::join_all(loops).await;
+}
+
+async fn run_one(controller: Controller<Watched>, client: &Client, namespace: Option<&str>, context: Arc<Context>) {
     let ours = watcher::Config::default().labels(&format!("{PIPELINE_LABEL},app.kubernetes.io/managed-by={MANAGER}"));
     controller
-        .owns(api::<Deployment>(&client, namespace), ours.clone())
-        .owns(api::<Job>(&client, namespace), ours.clone())
-        .owns(api::<CronJob>(&client, namespace), ours.clone())
-        .owns(api::<ConfigMap>(&client, namespace), ours.clone())
-        .owns(api::<Service>(&client, namespace), ours)
+        .with_config(controller::Config::default().concurrency(CONCURRENCY))
+        .owns(api::<Deployment>(client, namespace), ours.clone())
+        .owns(api::<Job>(client, namespace), ours.clone())
+        .owns(api::<CronJob>(client, namespace), ours.clone())
+        .owns(api::<ConfigMap>(client, namespace), ours.clone())
+        .owns(api::<Service>(client, namespace), ours)
         .run(reconcile, on_error, context)
-        .for_each(|_| std::future::ready(()))
+        .for_each(|ended| {
+            // What a reconcile says is told where it fails.
+            if let Err(error @ (controller::Error::QueueError(_) | controller::Error::RunnerError(_))) = ended {
+                tracing::warn!(namespace, %error, "the cluster is not watched as it should be");
+            }
+            std::future::ready(())
+        })
         .await;
 }
 
@@ -168,28 +189,24 @@ where
     }
 }
 
-async fn reconcile(pipeline: Arc<ClickstreamPipeline>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let in_progress = context.metrics.begins(jiff::Timestamp::now().as_second());
     let worked = tokio::time::timeout(RECONCILE_TIME_MAX, work(&pipeline, &context)).await;
     let result = worked.unwrap_or(Err(ReconcileError::Late));
     in_progress.ended(result.is_ok());
     if result.is_ok() {
-        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(&pipeline));
+        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(pipeline.as_ref()));
     }
     result
 }
 
-fn on_error(pipeline: Arc<ClickstreamPipeline>, error: &ReconcileError, context: Arc<Context>) -> Action {
+fn on_error(pipeline: Arc<Watched>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
-    let count = failures.entry(key(&pipeline)).or_default();
+    let key = key(pipeline.as_ref());
+    let count = failures.entry(key.clone()).or_default();
     *count += 1;
     let pause = backoff(&context.pace.backoff, *count, RandomState::new().hash_one(()));
-    tracing::warn!(
-        pipeline = key(&pipeline),
-        error = told(error),
-        retry_in_ms = pause.as_millis() as u64,
-        "reconcile failed"
-    );
+    tracing::warn!(pipeline = key, error = told(error), retry_in_ms = pause.as_millis() as u64, "reconcile failed");
     Action::requeue(pause)
 }
 
@@ -206,22 +223,30 @@ fn told(error: &ReconcileError) -> String {
     }
 }
 
-fn key(pipeline: &ClickstreamPipeline) -> String {
+fn key(pipeline: &impl ResourceExt) -> String {
     format!("{}/{}", pipeline.namespace().unwrap_or_default(), pipeline.name_any())
 }
 
-async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, ReconcileError> {
+async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileError> {
     // What the watch told may be old by now, and a change of it may never have been told.
-    let api: Api<ClickstreamPipeline> = Api::namespaced(context.client.clone(), &known.namespace().unwrap_or_default());
+    let api = api::<Watched>(&context.client, known.namespace().as_deref());
     let asked = api.get_opt(&known.name_any()).await;
     let asked =
         asked.map_err(|source| ReconcileError::Api { action: "read the pipeline".into(), source: source.into() });
     let asked = asked?;
-    let Some(pipeline) = asked.as_ref().filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
+    let pipeline = match &asked {
+        Some(found) => match &found.0 {
+            Ok(pipeline) => Some(pipeline),
+            Err(invalid) => return watched::refuse(found, invalid, context).await,
+        },
+        None => None,
+    };
+    let Some(pipeline) = pipeline.filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
         context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(known));
         context.metrics.schedules_failed(&key(known), 0);
+        context.metrics.blocked(&key(known), None);
         // Owner references take everything away but what holds data.
-        return match &asked {
+        return match pipeline {
             Some(pipeline) => leave::leave(pipeline, context).await,
             None => Ok(Action::await_change()),
         };
@@ -229,8 +254,10 @@ async fn work(known: &ClickstreamPipeline, context: &Context) -> Result<Action, 
     leave::keep_finalizer(pipeline, context).await?;
     let owner = owner(pipeline, context).await;
     let observed = apply::observe(&context.client, &owner).await;
-    let others = context.pipelines.state();
-    let mut choice = choose(pipeline, others.iter().map(AsRef::as_ref), &owner, &observed);
+    context.metrics.called("api", matches!(observed, Reading::Known(_)));
+    let others = context.pipelines.all().await;
+    let mut choice = choose(pipeline, others.readable(), &owner, &observed);
+    context.metrics.blocked(&key(pipeline), choice.blocked());
     let pulse = feel(context, &owner, &mut choice.runs, &observed).await;
     let steps = match &choice.runs {
         Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
@@ -284,6 +311,7 @@ async fn feel(context: &Context, owner: &Owner, runs: &mut Option<Accepted>, obs
     if let Reading::Known(live) = observed {
         if !accepted.spec.suspend && memory.is_due(Instant::now()) {
             let figures = context.scraper.figures(&context.client, &owner.namespace, &owner.name).await;
+            context.metrics.called("pods", matches!(figures.processing, Reading::Known(_)));
             memory.look(Instant::now(), figures);
         }
         memory.consider(Instant::now(), accepted, live, &owner.name);

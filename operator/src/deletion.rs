@@ -7,7 +7,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use crds::spec::{ClickstreamPipeline, PipelineSpec};
-use kube::ResourceExt as _;
+use kube::ResourceExt;
 
 use crate::{
     choice::{Choice, share_brokers},
@@ -35,6 +35,8 @@ pub struct Facts<'a> {
     pub choice: &'a Choice,
     /// Topics that others use, and who.
     pub used: &'a BTreeMap<String, String>,
+    /// A pipeline that nobody can read: it may use anything.
+    pub unreadable: Option<&'a str>,
     /// What the cluster answered.
     pub observed: &'a Reading<Objects>,
     /// Time since the deletion was asked for.
@@ -77,7 +79,9 @@ pub fn decide(facts: &Facts<'_>) -> Next {
     if !facts.spec.asks_to_delete() {
         return release(Told { is_left: false, message: "nothing was asked to be deleted".into() });
     }
-    let accepted = match (&facts.choice.runs, obstacle(facts.choice).or_else(|| overdue(facts))) {
+    let unreadable = facts.unreadable.map(|one| format!("pipeline {one} cannot be read and may use it"));
+    let why = obstacle(facts.choice).or(unreadable.as_deref()).or_else(|| overdue(facts));
+    let accepted = match (&facts.choice.runs, why) {
         (_, Some(why)) => return release(left(facts, why)),
         (None, None) => return release(left(facts, "no spec was accepted")),
         (Some(accepted), None) => accepted,
@@ -134,7 +138,7 @@ pub fn used<'a>(
 
 /// The finalizers that a pipeline should have, if they are not those that it has.
 #[must_use]
-pub fn finalizers(pipeline: &ClickstreamPipeline, is_wanted: bool) -> Option<Vec<String>> {
+pub fn finalizers(pipeline: &impl ResourceExt, is_wanted: bool) -> Option<Vec<String>> {
     let mut all = pipeline.finalizers().to_vec();
     let is_there = all.iter().any(|one| one == FINALIZER);
     all.retain(|one| one != FINALIZER);

@@ -1,6 +1,11 @@
 //! `clickstream-operator`: keeps pipelines in a cluster as their manifests say.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -88,6 +93,9 @@ struct Plan {
     /// Image of the workers.
     #[arg(long, default_value = "clickstream:latest")]
     worker_image: String,
+    /// Only what would change of these objects: a file with what kubectl get -o json printed, - for standard input.
+    #[arg(long, value_name = "FILE")]
+    against: Option<PathBuf>,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -115,7 +123,11 @@ fn main() -> ExitCode {
 fn show_plan(args: &Plan) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(&args.file)
         .with_context(|| format!("failed to read the manifest {}", args.file.display()))?;
-    match plan::plan(&text, &args.namespace, &args.worker_image) {
+    let planned = match &args.against {
+        Some(file) => plan::changes(&text, &args.namespace, &args.worker_image, &whole(file)?),
+        None => plan::plan(&text, &args.namespace, &args.worker_image),
+    };
+    match planned {
         Ok(shown) => {
             print!("{shown}");
             Ok(ExitCode::SUCCESS)
@@ -125,6 +137,15 @@ fn show_plan(args: &Plan) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::from(2))
         }
     }
+}
+
+/// A file, or standard input.
+fn whole(file: &Path) -> anyhow::Result<String> {
+    let text = match file.as_os_str() == "-" {
+        true => std::io::read_to_string(std::io::stdin()),
+        false => std::fs::read_to_string(file),
+    };
+    text.with_context(|| format!("failed to read {}", file.display()))
 }
 
 fn run(args: &Run) -> anyhow::Result<()> {
@@ -153,26 +174,23 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
         candidate.campaign().await;
         tracing::info!(identity = args.identity, "leading");
         metrics.leads(true);
-        let named: Vec<&str> = args.namespace.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
-        let watched = if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() };
-        let loops = watched.into_iter().map(|namespace| {
-            controller::run(Setting {
-                client: client.clone(),
-                namespace: namespace.map(str::to_owned),
-                image: args.worker_image.clone(),
-                monitoring: Monitoring {
-                    monitors: args.pod_monitors,
-                    rules: args.rules,
-                    labels: args.monitoring_labels.iter().cloned().collect(),
-                },
-                couchbase_operator: args.couchbase_operator,
-                identity: args.identity.clone(),
-                metrics: metrics.clone(),
-                pace: Pace::default(),
-            })
-        });
+        let named = args.namespace.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let setting = Setting {
+            client: client.clone(),
+            namespaces: named.map(str::to_owned).collect(),
+            image: args.worker_image.clone(),
+            monitoring: Monitoring {
+                monitors: args.pod_monitors,
+                rules: args.rules,
+                labels: args.monitoring_labels.iter().cloned().collect(),
+            },
+            couchbase_operator: args.couchbase_operator,
+            identity: args.identity.clone(),
+            metrics: metrics.clone(),
+            pace: Pace::default(),
+        };
         tokio::select! {
-            _ = futures_util::future::join_all(loops) => anyhow::bail!("the controller stopped"),
+            () = controller::run(setting) => anyhow::bail!("the controller stopped"),
             () = candidate.hold() => anyhow::bail!("the lease is lost"),
         }
     };

@@ -19,6 +19,10 @@ pub struct Metrics {
     leader: IntGauge,
     in_progress_since: IntGauge,
     failed_schedules: IntGauge,
+    calls: IntCounterVec,
+    blocked: IntGaugeVec,
+    /// Why their specs do not run, by pipeline: written by their reconciles.
+    blocked_by_pipeline: Arc<Mutex<BTreeMap<String, &'static str>>>,
     /// How many failed, by pipeline: written by their reconciles.
     failed_by_pipeline: Arc<Mutex<BTreeMap<String, usize>>>,
     /// How many reconciles began at each second and have not ended: written as they begin and end.
@@ -65,6 +69,12 @@ impl Metrics {
             register(&registry, IntGauge::new("clickstream_operator_reconcile_in_progress_start_seconds", since));
         let failed = "Schedules of all pipelines whose last run failed.";
         let failed_schedules = register(&registry, IntGauge::new("clickstream_operator_schedules_failed", failed));
+        let calls = "Readings of objects of pipelines (api) and of what their pods say (pods), by result.";
+        let calls = IntCounterVec::new(Opts::new("clickstream_operator_calls_total", calls), &["to", "result"]);
+        let calls = register(&registry, calls);
+        let blocked = "Pipelines whose present spec does not run, by reason.";
+        let blocked = IntGaugeVec::new(Opts::new("clickstream_operator_blocked", blocked), &["reason"]);
+        let blocked = register(&registry, blocked);
         let build = register(
             &registry,
             IntGaugeVec::new(Opts::new("clickstream_operator_build_info", "The program's version."), &["version"]),
@@ -78,6 +88,9 @@ impl Metrics {
             leader,
             in_progress_since,
             failed_schedules,
+            calls,
+            blocked,
+            blocked_by_pipeline: Arc::default(),
             failed_by_pipeline: Arc::default(),
             in_progress: Arc::default(),
         }
@@ -109,6 +122,22 @@ impl Metrics {
         change(&mut began);
         began.retain(|_, count| *count > 0);
         self.in_progress_since.set(began.keys().next().copied().unwrap_or(0));
+    }
+
+    /// A reading of the cluster, or of pods, and whether it told anything.
+    pub fn called(&self, to: &str, is_known: bool) {
+        self.calls.with_label_values(&[to, if is_known { "ok" } else { "error" }]).inc();
+    }
+
+    /// Why the present spec of a pipeline does not run, if it does not.
+    pub fn blocked(&self, pipeline: &str, reason: Option<&'static str>) {
+        let mut all = self.blocked_by_pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+        match reason {
+            Some(reason) => drop(all.insert(pipeline.to_owned(), reason)),
+            None => drop(all.remove(pipeline)),
+        }
+        self.blocked.reset();
+        all.values().for_each(|reason| self.blocked.with_label_values(&[reason]).inc());
     }
 
     /// How many schedules of a pipeline failed the last time.

@@ -50,6 +50,9 @@ impl Kind {
         Self::CronJob,
     ];
 
+    /// Those of Prometheus' operator.
+    pub const MONITORING: [Self; 2] = [Self::PodMonitor, Self::PrometheusRule];
+
     /// Those of Couchbase's operator.
     pub const COUCHBASE: [Self; 4] =
         [Self::CouchbaseBucket, Self::CouchbaseEphemeralBucket, Self::CouchbaseScope, Self::CouchbaseCollection];
@@ -58,6 +61,11 @@ impl Kind {
     #[must_use]
     pub fn holds_data(self) -> bool {
         Self::COUCHBASE.contains(&self)
+    }
+
+    /// Every kind, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::OWN.into_iter().chain(Self::MONITORING).chain(Self::COUCHBASE)
     }
 
     /// API group, version, kind and plural.

@@ -180,7 +180,8 @@ fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)])
         _ => Said { type_: "WorkersReady", status: "False", reason: "PodsNotReady", message: cut(waiting.join("; ")) },
     };
     let suspended = facts.accepted.is_some_and(|accepted| accepted.spec.suspend);
-    let ready = ready(suspended, [&accepted, &topics, &workers]);
+    let stopping = suspended && !(facts.steps.now.is_empty() && facts.steps.waits_for.is_none());
+    let ready = if stopping { draining() } else { ready(suspended, [&accepted, &topics, &workers]) };
     let progressing = match &facts.steps.waits_for {
         _ if facts.is_paused => Said {
             type_: "Progressing",
@@ -286,6 +287,11 @@ fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
             said("False", "SettingUp", "topics and buckets are being set up".into())
         }
     }
+}
+
+fn draining() -> Said {
+    let message = "it is being suspended: its parts stop, one after the other".into();
+    Said { type_: "Ready", status: "False", reason: "Draining", message }
 }
 
 fn ready(suspended: bool, needed: [&Said; 3]) -> Said {

@@ -1,5 +1,6 @@
 //! From what should be there and what is there to what is to be done. Pure: the same facts give the same steps.
 
+mod drain;
 mod pods;
 
 use std::fmt;
@@ -78,7 +79,8 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
     if !leftovers.is_empty() {
         return Steps { now: leftovers, waits_for: Some("what deleted the data of its predecessor to be gone".into()) };
     }
-    let all = wanted(owner, accepted, live);
+    let mut all = wanted(owner, accepted, live);
+    let stops = drain::hold(&mut all, owner, accepted, live);
     let (before, after): (Vec<_>, Vec<_>) =
         all.iter().partition(|object| object.kind == Kind::ConfigMap || object.kind.holds_data());
     let mut steps = Steps::default();
@@ -102,6 +104,8 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -
         }
         JobState::Complete => {
             roll(&mut steps, live, after);
+            steps.waits_for =
+                steps.waits_for.or_else(|| stops.map(|role| format!("the pods of {} to stop", role.name())));
             if steps.waits_for.is_none() {
                 delete_orphans(&mut steps, live, &all, &job.name);
             }
@@ -144,7 +148,7 @@ fn leftovers(owner: &Owner, live: &Objects) -> Vec<Step> {
 }
 
 /// What should be there.
-fn wanted(owner: &Owner, accepted: &Accepted, live: &Objects) -> Vec<Object> {
+pub(crate) fn wanted(owner: &Owner, accepted: &Accepted, live: &Objects) -> Vec<Object> {
     let mut wanted = desired::objects(owner, accepted);
     for object in &mut wanted {
         pods::keep(&mut object.body, live.get(&(object.kind, object.name.clone())));

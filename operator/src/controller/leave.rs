@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crds::spec::ClickstreamPipeline;
 use kube::{
-    Api, Resource as _, ResourceExt as _,
+    Api, Resource as _, ResourceExt,
     api::{Patch, PatchParams},
     runtime::{
         controller::Action,
@@ -13,7 +13,7 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Context, ReconcileError, announce};
+use super::{Context, ReconcileError, announce, watched::Watched};
 use crate::{
     apply,
     choice::choose,
@@ -27,11 +27,13 @@ pub(super) async fn keep_finalizer(pipeline: &ClickstreamPipeline, context: &Con
     set_finalizer(pipeline, context, pipeline.spec.asks_to_delete()).await
 }
 
-async fn set_finalizer(
-    pipeline: &ClickstreamPipeline,
-    context: &Context,
-    is_wanted: bool,
-) -> Result<(), ReconcileError> {
+/// Lets a pipeline go that nobody can read: what it wished to be deleted is not known, and stays.
+pub(super) async fn let_go(pipeline: &Watched, context: &Context) -> Result<(), ReconcileError> {
+    tracing::warn!(pipeline = super::key(pipeline), "it cannot be read: its data stays");
+    set_finalizer(pipeline, context, false).await
+}
+
+async fn set_finalizer(pipeline: &impl ResourceExt, context: &Context, is_wanted: bool) -> Result<(), ReconcileError> {
     let Some(all) = finalizers(pipeline, is_wanted) else { return Ok(()) };
     context.metrics.wrote("ClickstreamPipeline", "finalizer");
     let api: Api<ClickstreamPipeline> =
@@ -52,15 +54,15 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
     }
     let owner = super::owner(pipeline, context).await;
     let observed = apply::observe(&context.client, &owner).await;
-    let others = context.pipelines.state();
-    let others = || others.iter().map(AsRef::as_ref);
+    let others = context.pipelines.all().await;
     let since = pipeline.metadata.deletion_timestamp.as_ref();
     let since = since.map(|time| jiff::Timestamp::now().duration_since(time.0)).unwrap_or_default();
     let next = decide(&Facts {
         owner: &owner,
         spec: &pipeline.spec,
-        choice: &choose(pipeline, others(), &owner, &observed),
-        used: &used(pipeline, others()),
+        choice: &choose(pipeline, others.readable(), &owner, &observed),
+        used: &used(pipeline, others.readable()),
+        unreadable: others.unreadable().as_deref(),
         observed: &observed,
         // A clock that runs ahead of ours is no reason to hurry.
         since: Duration::try_from(since).unwrap_or_default(),

@@ -38,6 +38,7 @@ fn decided(choice: &Choice, observed: &Reading<Objects>, since: u64) -> Next {
         spec: &spec,
         choice,
         used: &BTreeMap::new(),
+        unreadable: None,
         observed,
         since: Duration::from_secs(since),
     };

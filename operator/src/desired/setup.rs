@@ -29,7 +29,9 @@ pub fn job(owner: &Owner, accepted: &Accepted) -> Object {
     };
     let mut template = pods::template(owner, accepted, &pod);
     template["spec"]["restartPolicy"] = Value::from("OnFailure");
-    // Brokers that start together with the pipeline take a while.
-    let rest = json!({ "spec": { "backoffLimit": 10, "activeDeadlineSeconds": 900, "template": template } });
+    // Why it failed is what the container said last.
+    template["spec"]["containers"][0]["terminationMessagePolicy"] = Value::from("FallbackToLogsOnError");
+    // Brokers may be away for any time: the pod tries for ever, with pauses of at most five minutes.
+    let rest = json!({ "spec": { "backoffLimit": i32::MAX, "template": template } });
     object(owner, Kind::Job, job_name(&owner.name, &accepted.hash), "setup", rest)
 }

@@ -95,6 +95,32 @@ fn another_operator_with_another_image_restarts_nothing_until_the_spec_changes()
     assert_eq!(image(&live[&key]), "clickstream:2");
 }
 
+#[test]
+fn a_suspended_pipeline_stops_in_the_order_in_which_events_flow() {
+    let (mut live, spec) = (Objects::new(), accepted("medallion"));
+    settle(&mut live, &spec);
+    let mut suspended = spec.clone();
+    suspended.spec.suspend = true;
+    let (mut order, mut told) = (Vec::new(), Vec::new());
+    for _ in 0..40 {
+        let steps = decide(&owner(), &suspended, &Reading::Known(live.clone()));
+        let stops = steps.now.iter().filter_map(|step| match step {
+            Step::Apply(object) if object.kind == Kind::Deployment => Some(object.name.clone()),
+            _ => None,
+        });
+        order.extend(stops);
+        told.extend(steps.waits_for.clone());
+        carry_out(&mut live, &steps);
+    }
+    let role = |name: &String| ["-ingest-", "-process", "-sink-", "-serve"].iter().position(|role| name.contains(role));
+    assert!(order.is_sorted_by_key(role) && order.len() > 3, "{order:?}");
+    assert!(told.contains(&"the pods of process to stop".to_owned()), "{told:?}");
+    assert!(order.iter().all(|name| live[&(Kind::Deployment, name.clone())]["spec"]["replicas"] == 0));
+    assert_eq!(decide(&owner(), &suspended, &Reading::Known(live.clone())), Steps::default());
+    settle(&mut live, &spec);
+    assert_eq!(rollout(&live, "medallion-process").unwrap().wanted, i64::from(spec.spec.process.replicas));
+}
+
 /// A cluster as an operator left it that had other ideas of pods.
 fn as_an_older_operator_made_it(spec: &Accepted) -> Objects {
     let mut live = Objects::new();

@@ -112,7 +112,7 @@ async fn run(start: &Store, stage: &Stage, fault: Option<(Fault, usize)>) -> End
         loop {
             let setting = Setting {
                 client: server.client(),
-                namespace: Some("shop".into()),
+                namespaces: vec!["shop".into()],
                 image: "clickstream:1".into(),
                 monitoring: Monitoring::default(),
                 couchbase_operator: false,

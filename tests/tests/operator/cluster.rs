@@ -69,6 +69,10 @@ impl Cluster {
         self.kubectl(&[&apply, more].concat())
     }
 
+    pub fn apply_elsewhere(&self, manifest: &Value, namespace: &str) -> Result<String, String> {
+        self.apply_text(&manifest.to_string(), &["-n", namespace])
+    }
+
     pub fn apply(&self, manifest: &Value) -> Result<String, String> {
         self.apply_text(&manifest.to_string(), &[])
     }
@@ -177,10 +181,15 @@ impl Cluster {
     }
 
     pub fn operator(&self, identity: &str) -> Operator {
+        self.operator_of(identity, NAMESPACE)
+    }
+
+    /// One that watches these namespaces.
+    pub fn operator_of(&self, identity: &str, namespaces: &str) -> Operator {
         let address = free_address().unwrap();
         let mut command = operator().unwrap();
         command.args(["run", "--worker-image=localhost/clickstream:1", "--listen", &address, "--identity", identity]);
-        command.args(&self.arguments).args(["--namespace", NAMESPACE, "--lease-namespace", NAMESPACE]);
+        command.args(&self.arguments).args(["--namespace", namespaces, "--lease-namespace", NAMESPACE]);
         // With the rights that the chart gives, and no others.
         command.env("KUBECONFIG", self.server.kubeconfig_of_account());
         Operator { running: Running::start(command).unwrap(), address }
@@ -210,7 +219,7 @@ fn arguments(rendered: &[Value]) -> Vec<String> {
     let operator = rendered.iter().find(|object| object["kind"] == "Deployment").unwrap();
     let all = operator["spec"]["template"]["spec"]["containers"][0]["args"].as_array().unwrap();
     let all = all.iter().map(|argument| argument.as_str().unwrap().to_owned());
-    all.filter(|argument| ["--pod-monitors", "--rules"].contains(&argument.as_str())).collect()
+    all.filter(|argument| ["--pod-monitors", "--rules", "--couchbase-operator"].contains(&argument.as_str())).collect()
 }
 
 /// The account and the roles of the chart, in a cluster that has these kinds.

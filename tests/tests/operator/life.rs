@@ -178,7 +178,10 @@ fn suspended_and_resumed(cluster: &Cluster) {
     let pods = || cluster.list("deployments").iter().filter_map(|one| one["spec"]["replicas"].as_i64()).sum::<i64>();
     let before = pods();
     cluster.patch("csp/category-sales", &json!({"spec": {"suspend": true}}), &[]);
-    cluster.until("no pods", || (pods() == 0).then_some(()));
+    cluster.until("no pods", || {
+        cluster.finish_pods();
+        (pods() == 0).then_some(())
+    });
     cluster.until_condition("category-sales", "Ready", "False", "Suspended");
     cluster.patch("csp/category-sales", &json!({"spec": {"suspend": false}}), &[]);
     cluster.until_condition("category-sales", "Ready", "True", "Ready");

@@ -15,3 +15,4 @@ mod plugin;
 mod promises;
 mod rights;
 mod schedules;
+mod watched;

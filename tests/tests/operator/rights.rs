@@ -180,7 +180,11 @@ fn what_couchbases_operator_reads_is_made_and_stays() {
 
     // Neither a sink that goes nor the end of the pipeline takes data with it.
     cluster.patch("csp/orders", &json!({"spec": {"sinks": [sinks[1]]}}), &[]);
-    cluster.until("the sink to go", || cluster.get("deployment/orders-sink-gold").is_none().then_some(()));
+    cluster.until("the sink to go", || {
+        cluster.finish_jobs();
+        cluster.finish_pods();
+        cluster.get("deployment/orders-sink-gold").is_none().then_some(())
+    });
     nothing_is_too_much_or_too_little(&cluster, &kinds);
     cluster.kubectl(&["delete", "csp/orders"]).unwrap();
     let kept: Vec<Value> = kinds.iter().flat_map(|kind| of(kind.rsplit('/').next().unwrap())).collect();
