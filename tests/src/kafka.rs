@@ -20,9 +20,12 @@ use rdkafka::{
 };
 use worker::{
     kafka::{
+        admin::Admin,
         client::Cluster,
         context::Logged,
         feed::{Feed, FeedRecord},
+        steps::{Step, TopicFact},
+        topics::{Care, TopicWish},
     },
     secrets::Secrets,
 };
@@ -273,4 +276,26 @@ pub fn read_partition(cluster: &Cluster, topic: &str, partition: u32) -> Result<
     let offsets: BTreeMap<u64, ()> = records.iter().map(|record| (record.offset, ())).collect();
     ensure!(offsets.len() == records.len(), "{topic}/{partition} was not read once");
     Ok(records)
+}
+
+fn admin(checked: &Checked) -> Result<Admin> {
+    Ok(Admin::new(&Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?)?)
+}
+
+/// Makes a topic, as somebody else would.
+///
+/// # Errors
+/// If the broker refuses.
+pub fn make_topic(checked: &Checked, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<()> {
+    let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let wish = TopicWish { name: name.into(), partitions, care: Care::Managed, replication: None, settings };
+    Ok(admin(checked)?.apply(&Step::Create(wish))?)
+}
+
+/// What a topic is like now, if it is there.
+///
+/// # Errors
+/// If the broker does not tell.
+pub fn topic_fact(checked: &Checked, name: &str) -> Result<Option<TopicFact>> {
+    Ok(admin(checked)?.facts(&[name])?.remove(name))
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tests::{
     binary::{root, run},
-    kafka::Broker,
+    kafka::{Broker, make_topic},
     roles::{PATIENCE, role, set_up},
 };
 use worker::{
@@ -56,6 +56,9 @@ fn what_is_asked_for_goes_and_nothing_else() {
     let broker = Broker::start().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let [some, all] = ["Retain", "Delete"].map(|policy| manifest(folder.path(), &broker, policy));
+    // What is only looked at is for others to make.
+    let checked = crds::check(&fs::read_to_string(&some).unwrap(), &[]).unwrap();
+    make_topic(&checked, "seen", 1, &[]).unwrap();
     set_up(&some).unwrap();
     let before = there(&some);
     assert_eq!(before.len(), 12, "{before:?}");

@@ -126,10 +126,11 @@ pub struct Topic {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 64))]
     pub config: BTreeMap<String, String>,
-    /// Take over a topic that exists already, instead of refusing.
+    /// Take over a topic that is there before the pipeline is set up for the first time, instead of refusing. Unless `config` says otherwise
+    /// its `message.timestamp.type` stays as it is, and unless `deletionPolicy` does it stays when the pipeline is deleted.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopt: bool,
-    /// Whether the operator may write to the topic's configuration, or only looks at it.
+    /// Who looks after the topic.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
     /// What becomes of the topic with the pipeline; the pipeline's `deletionPolicy` unless said.
@@ -140,10 +141,10 @@ pub struct Topic {
 /// Who looks after a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ManagementPolicy {
-    /// The operator keeps it as described.
+    /// `setup` and the operator create it and grow it.
     #[default]
     Manage,
-    /// The operator only looks.
+    /// It is only looked at: never created, grown or set. It has to be there, with as many partitions as are said.
     Observe,
 }
 

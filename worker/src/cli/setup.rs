@@ -11,11 +11,12 @@ use crds::Checked;
 use super::{Mistake, delete, manifest::ManifestArgs};
 use crate::{
     kafka::{
-        admin::{Admin, Step, decide},
+        admin::Admin,
         catalogue::{self, Catalogue},
         client::Cluster,
         knock::knock,
         names::Names,
+        steps::{Step, decide},
         topics::{TopicWish, wishes},
     },
     secrets::Secrets,
@@ -102,24 +103,27 @@ fn retired(before: &Catalogue, next: &Catalogue) -> BTreeSet<u32> {
     before.running().difference(&next.running()).copied().collect()
 }
 
+/// Carries out what is to be done about topics. Where a person has to put something right first nothing is: the mark by
+/// which a second run would take topics for ours must not come before the question whose they are.
 fn make(cluster: &Cluster, admin: &Admin, wishes: &[TopicWish], dry_run: bool) -> anyhow::Result<()> {
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let steps = decide(wishes, &admin.facts(&names)?);
     let (refused, steps): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
+    let only_told = dry_run || !refused.is_empty();
     for step in &steps {
-        tell::result(&format!("{}{step}", if dry_run { "would " } else { "" }))?;
-        if !dry_run {
+        tell::result(&format!("{}{step}", if only_told { "would " } else { "" }))?;
+        if !only_told {
             admin.apply(step)?;
         }
-    }
-    if !dry_run && !steps.is_empty() {
-        wait_until_seen(admin, wishes, &names)?;
     }
     if !refused.is_empty() {
         let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
         let (bootstrap, told) = (&cluster.bootstrap, told.join("\n"));
         return Err(Mistake(format!("topics of {bootstrap} are not as they should be\n{told}")).into());
+    }
+    if !dry_run && !steps.is_empty() {
+        wait_until_seen(admin, wishes, &names)?;
     }
     if steps.is_empty() {
         tell::result(&format!("all {} topics are as they should be", names.len()))?;

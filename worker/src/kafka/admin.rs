@@ -1,6 +1,6 @@
-//! Topics: what is there, what is to be done about it, and doing it.
+//! Topics: what is there, and doing what was decided about it. No opinions here.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use rdkafka::{
     admin::{
@@ -16,90 +16,9 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::Logged,
-    topics::{Growth, TopicWish},
+    steps::{Step, TopicFact},
 };
 use crate::ports::LogError;
-
-/// A topic as it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TopicFact {
-    /// Number of partitions.
-    pub partitions: u32,
-    /// Settings that are in force.
-    pub settings: BTreeMap<String, String>,
-}
-
-/// What is to be done about one topic.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// It is not there: create it.
-    Create(TopicWish),
-    /// It has too few partitions: add some.
-    Grow {
-        /// The topic.
-        name: String,
-        /// What it has.
-        from: u32,
-        /// What it should have.
-        to: u32,
-    },
-    /// Only a person can put it right; nothing may run before.
-    Refuse {
-        /// The topic.
-        name: String,
-        /// What differs, and what to do about it.
-        why: String,
-    },
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Create(wish) => {
-                write!(f, "create {} with {} partitions", wish.name, wish.partitions)?;
-                wish.settings.iter().try_for_each(|(name, value)| write!(f, ", {name}={value}"))
-            }
-            Self::Grow { name, from, to } => write!(f, "grow {name} from {from} to {to} partitions"),
-            Self::Refuse { name, why } => write!(f, "{name}: {why}"),
-        }
-    }
-}
-
-/// Decides, for all topics at once. A topic that is as it should be needs no step.
-#[must_use]
-pub fn decide(wishes: &[TopicWish], facts: &BTreeMap<String, TopicFact>) -> Vec<Step> {
-    let one = |wish: &TopicWish| match facts.get(&wish.name) {
-        None => vec![Step::Create(wish.clone())],
-        Some(fact) => partitions(wish, fact).into_iter().chain(settings(wish, fact)).collect(),
-    };
-    wishes.iter().flat_map(one).collect()
-}
-
-fn partitions(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
-    let (name, from, to) = (wish.name.clone(), fact.partitions, wish.partitions);
-    match wish.growth {
-        _ if from == to => None,
-        Growth::Grows if from < to => Some(Step::Grow { name, from, to }),
-        Growth::Grows => Some(Step::Refuse {
-            name,
-            why: format!("has {from} partitions, the manifest says {to}; partitions cannot be taken away: say {from}"),
-        }),
-        Growth::Fixed => Some(Step::Refuse {
-            name,
-            why: format!("has {from} partitions and needs {to}, which cannot change while it holds data"),
-        }),
-    }
-}
-
-fn settings(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
-    let differs = |(name, value): &(&String, &String)| fact.settings.get(*name).is_some_and(|found| found != *value);
-    let wrong: Vec<_> = wish.settings.iter().filter(|_| wish.judged).filter(differs).collect();
-    let told = wrong.iter().map(|(name, value)| format!("{name} is {}, not {value}", fact.settings[*name]));
-    let told = told.collect::<Vec<_>>().join("; ");
-    let set = wrong.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
-    let why = format!("{told}; put it right with kafka-configs --alter --topic {} --add-config {set}", wish.name);
-    (!wrong.is_empty()).then(|| Step::Refuse { name: wish.name.clone(), why })
-}
 
 /// A connection for looking after topics.
 pub struct Admin {
@@ -221,37 +140,4 @@ fn single(results: KafkaResult<Vec<TopicResult>>) -> KafkaResult<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn wish(growth: Growth, partitions: u32) -> TopicWish {
-        let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-        TopicWish { name: "t".into(), partitions, growth, replication: None, settings, judged: true }
-    }
-
-    fn fact(partitions: u32, policy: &str) -> BTreeMap<String, TopicFact> {
-        let settings = BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]);
-        BTreeMap::from([("t".to_owned(), TopicFact { partitions, settings })])
-    }
-
-    #[test]
-    fn every_difference_is_told_at_once() {
-        let check = |wish: TopicWish, facts: &BTreeMap<String, TopicFact>, want: &[&str]| {
-            let told: Vec<String> = decide(&[wish], facts).iter().map(ToString::to_string).collect();
-            assert_eq!(told, want);
-        };
-        let policy = "t: cleanup.policy is delete, not compact; \
-                      put it right with kafka-configs --alter --topic t --add-config cleanup.policy=compact";
-        check(wish(Growth::Grows, 4), &BTreeMap::new(), &["create t with 4 partitions, cleanup.policy=compact"]);
-        check(wish(Growth::Grows, 4), &fact(4, "compact"), &[]);
-        check(wish(Growth::Grows, 4), &fact(2, "delete"), &["grow t from 2 to 4 partitions", policy]);
-        let fewer = "t: has 6 partitions, the manifest says 4; partitions cannot be taken away: say 6";
-        check(wish(Growth::Grows, 4), &fact(6, "compact"), &[fewer]);
-        let fixed = "t: has 2 partitions and needs 4, which cannot change while it holds data";
-        check(wish(Growth::Fixed, 4), &fact(2, "compact"), &[fixed]);
-        check(TopicWish { judged: false, ..wish(Growth::Fixed, 4) }, &fact(4, "delete"), &[]);
-    }
 }

@@ -22,6 +22,7 @@ pub mod knock;
 pub mod waiting;
 pub mod names;
 pub mod topics;
+pub mod steps;
 pub mod admin;
 
 pub mod watch;

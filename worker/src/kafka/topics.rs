@@ -16,13 +16,17 @@ const DEAD_LETTERS_MS: &str = "2592000000";
 /// How long accepted events wait for readers: 7 days.
 const SILVER_MS: &str = "604800000";
 
-/// What may happen to the number of partitions of a topic that exists.
+/// Who looks after a topic that exists, and what may become of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Growth {
-    /// It may grow: raw topics.
-    Grows,
-    /// It is fixed for the life of the topic: what is where depends on it.
-    Fixed,
+pub enum Care {
+    /// Others do, by `managementPolicy: Observe`: it is looked at, and never created, grown or set.
+    Observed,
+    /// We do, and by `adopt: true` also if it was there before the pipeline. It may grow.
+    Adopted,
+    /// We do, and we made it. It may grow.
+    Managed,
+    /// It is the pipeline's own. Its number of partitions is fixed for its life: what is where depends on it.
+    Own,
 }
 
 /// A topic as it should be.
@@ -32,30 +36,30 @@ pub struct TopicWish {
     pub name: String,
     /// Number of partitions.
     pub partitions: u32,
-    /// Whether more may be added.
-    pub growth: Growth,
+    /// Who looks after it.
+    pub care: Care,
     /// Copies; the broker's default if none.
     pub replication: Option<u16>,
     /// Settings that differ from the broker's defaults.
     pub settings: BTreeMap<String, String>,
-    /// Whether settings of a topic that exists are ours to judge.
-    pub judged: bool,
 }
 
-/// Every topic of the pipeline: those of the manifest, those that all epochs share, then those of each epoch.
+/// Every topic of the pipeline in the order in which they are made: those that all epochs share, those of the manifest, then
+/// those of each epoch. First of all the progress topic: once it is there, topics of the manifest may be ours, so that a
+/// `setup` that was interrupted goes on.
 #[must_use]
 pub fn wishes(checked: &Checked, epochs: &[Epoch]) -> Vec<TopicWish> {
     let names = Names::new(&checked.manifest.name);
     let (plan, spec) = (&checked.plan, &checked.manifest.spec);
     let raw = spec.topics.iter().map(|topic| raw(topic, plan.topics.iter().any(|read| read.name == topic.name)));
     let shared = [
+        compacted(names.progress(), 1, "16777216"),
         own(names.dead_letters(), 1, &[("retention.ms", DEAD_LETTERS_MS)]),
         own(names.repaired(), 1, &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "-1")]),
-        compacted(names.progress(), 1, "16777216"),
     ];
     let is_shared = |ingester: &spec::Ingester| ingester.dataset.as_ref().is_some_and(spec::Dataset::has_shares);
     let shares = spec.ingest.iter().any(is_shared).then(|| own(names.shares(), SHARES, &[]));
-    raw.chain(shared).chain(shares).chain(epochs.iter().flat_map(of_epoch)).collect()
+    shared.into_iter().chain(shares).chain(raw).chain(epochs.iter().flat_map(of_epoch)).collect()
 }
 
 fn of_epoch(epoch: &Epoch) -> Vec<TopicWish> {
@@ -82,10 +86,13 @@ fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {
     TopicWish {
         name: topic.name.clone(),
         partitions: topic.partitions.max(1),
-        growth: Growth::Grows,
+        care: match topic.management_policy {
+            spec::ManagementPolicy::Observe => Care::Observed,
+            spec::ManagementPolicy::Manage if topic.adopt => Care::Adopted,
+            spec::ManagementPolicy::Manage => Care::Managed,
+        },
         replication: topic.replication_factor,
         settings,
-        judged: topic.management_policy == spec::ManagementPolicy::Manage,
     }
 }
 
@@ -94,7 +101,7 @@ fn own(name: String, partitions: u32, settings: &[(&str, &str)]) -> TopicWish {
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     all.entry("cleanup.policy".into()).or_insert_with(|| "delete".into());
     all.insert("max.message.bytes".into(), MESSAGE_BYTES_MAX.to_string());
-    TopicWish { name, partitions, growth: Growth::Fixed, replication: None, settings: all, judged: true }
+    TopicWish { name, partitions, care: Care::Own, replication: None, settings: all }
 }
 
 /// Segments are small, because the newest is never compacted and readers start at the first.

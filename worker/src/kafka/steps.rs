@@ -1,0 +1,171 @@
+//! What is to be done about topics: facts and wishes in, steps out. No client here.
+
+use std::{collections::BTreeMap, fmt};
+
+use super::topics::{Care, TopicWish};
+
+/// A topic as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TopicFact {
+    /// Number of partitions.
+    pub partitions: u32,
+    /// Settings that are in force.
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What is to be done about one topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// It is not there: create it.
+    Create(TopicWish),
+    /// It has too few partitions: add some.
+    Grow {
+        /// The topic.
+        name: String,
+        /// What it has.
+        from: u32,
+        /// What it should have.
+        to: u32,
+    },
+    /// Only a person can put it right; nothing may run before.
+    Refuse {
+        /// The topic.
+        name: String,
+        /// What differs, and what to do about it.
+        why: String,
+    },
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create(wish) => {
+                write!(f, "create {} with {} partitions", wish.name, wish.partitions)?;
+                wish.settings.iter().try_for_each(|(name, value)| write!(f, ", {name}={value}"))
+            }
+            Self::Grow { name, from, to } => write!(f, "grow {name} from {from} to {to} partitions"),
+            Self::Refuse { name, why } => write!(f, "{name}: {why}"),
+        }
+    }
+}
+
+/// Decides, for all topics at once. A topic that is as it should be needs no step. The first wish is the mark of a pipeline
+/// that was set up before: topics that are older than it are somebody else's.
+#[must_use]
+pub fn decide(wishes: &[TopicWish], facts: &BTreeMap<String, TopicFact>) -> Vec<Step> {
+    let is_new = wishes.first().is_some_and(|mark| !facts.contains_key(&mark.name));
+    let one = |wish: &TopicWish| match facts.get(&wish.name) {
+        None if wish.care == Care::Observed => vec![missing(wish)],
+        None => vec![Step::Create(wish.clone())],
+        Some(_) if is_new && wish.care == Care::Managed => vec![foreign(wish)],
+        Some(fact) => partitions(wish, fact).into_iter().chain(settings(wish, fact)).collect(),
+    };
+    wishes.iter().flat_map(one).collect()
+}
+
+fn missing(wish: &TopicWish) -> Step {
+    let why = "is not there, and `managementPolicy: Observe` leaves it to others to create: let them, or say Manage";
+    Step::Refuse { name: wish.name.clone(), why: why.into() }
+}
+
+fn foreign(wish: &TopicWish) -> Step {
+    let why = "was there before this pipeline: say `adopt: true` to take it over, `managementPolicy: Observe` to only \
+               look at it, or another name";
+    Step::Refuse { name: wish.name.clone(), why: why.into() }
+}
+
+fn partitions(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
+    let (name, from, to) = (wish.name.clone(), fact.partitions, wish.partitions);
+    let why = match wish.care {
+        _ if from == to => return None,
+        Care::Adopted | Care::Managed if from < to => return Some(Step::Grow { name, from, to }),
+        Care::Observed => {
+            format!("has {from} partitions, the manifest says {to}; it is only looked at, so: say {from}")
+        }
+        Care::Adopted | Care::Managed => {
+            format!("has {from} partitions, the manifest says {to}; partitions cannot be taken away: say {from}")
+        }
+        Care::Own => format!("has {from} partitions and needs {to}, which cannot change while it holds data"),
+    };
+    Some(Step::Refuse { name, why })
+}
+
+fn settings(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
+    let differs = |(name, value): &(&String, &String)| fact.settings.get(*name).is_some_and(|found| found != *value);
+    let wrong: Vec<_> = wish.settings.iter().filter(|_| wish.care != Care::Observed).filter(differs).collect();
+    let told = wrong.iter().map(|(name, value)| format!("{name} is {}, not {value}", fact.settings[*name]));
+    let told = told.collect::<Vec<_>>().join("; ");
+    let set = wrong.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+    let why = format!("{told}; put it right with kafka-configs --alter --topic {} --add-config {set}", wish.name);
+    (!wrong.is_empty()).then(|| Step::Refuse { name: wish.name.clone(), why })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(name: &str, care: Care, partitions: u32) -> TopicWish {
+        let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
+        TopicWish { name: name.into(), partitions, care, replication: None, settings }
+    }
+
+    fn fact(partitions: u32, policy: &str) -> TopicFact {
+        let settings = BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]);
+        TopicFact { partitions, settings }
+    }
+
+    fn told(wish: &TopicWish, mark: Option<TopicFact>, fact: Option<TopicFact>) -> Vec<String> {
+        let facts = mark.map(|fact| ("mark".to_owned(), fact)).into_iter();
+        let facts = facts.chain(fact.map(|fact| (wish.name.clone(), fact))).collect();
+        let steps = decide(&[self::wish("mark", Care::Own, 1), wish.clone()], &facts);
+        steps.iter().map(ToString::to_string).filter(|step| !step.contains("mark")).collect()
+    }
+
+    #[test]
+    fn every_difference_is_told_at_once() {
+        let check = |(care, partitions): (Care, u32), fact: Option<TopicFact>, want: &[&str]| {
+            assert_eq!(told(&wish("t", care, partitions), Some(self::fact(1, "compact")), fact), want);
+        };
+        let policy = "t: cleanup.policy is delete, not compact; \
+                      put it right with kafka-configs --alter --topic t --add-config cleanup.policy=compact";
+        for care in [Care::Managed, Care::Adopted] {
+            check((care, 4), None, &["create t with 4 partitions, cleanup.policy=compact"]);
+            check((care, 4), Some(fact(4, "compact")), &[]);
+            check((care, 4), Some(fact(2, "delete")), &["grow t from 2 to 4 partitions", policy]);
+            let fewer = "t: has 6 partitions, the manifest says 4; partitions cannot be taken away: say 6";
+            check((care, 4), Some(fact(6, "compact")), &[fewer]);
+        }
+        let fixed = "t: has 2 partitions and needs 4, which cannot change while it holds data";
+        check((Care::Own, 4), Some(fact(2, "compact")), &[fixed]);
+    }
+
+    #[test]
+    fn what_is_only_looked_at_is_never_written_to() {
+        let absent = "t: is not there, and `managementPolicy: Observe` leaves it to others to create: let them, or say \
+                      Manage";
+        let unfit =
+            |from: u32| format!("t: has {from} partitions, the manifest says 4; it is only looked at, so: say {from}");
+        let rows = [
+            (None, vec![absent.to_owned()]),
+            (Some(fact(2, "delete")), vec![unfit(2)]),
+            (Some(fact(6, "compact")), vec![unfit(6)]),
+            (Some(fact(4, "delete")), vec![]),
+        ];
+        for mark in [None, Some(fact(1, "compact"))] {
+            for (found, want) in rows.clone() {
+                assert_eq!(told(&wish("t", Care::Observed, 4), mark.clone(), found), want);
+            }
+        }
+    }
+
+    #[test]
+    fn a_topic_that_is_older_than_the_pipeline_is_not_taken_over_unasked() {
+        let foreign = "t: was there before this pipeline: say `adopt: true` to take it over, `managementPolicy: Observe` \
+                       to only look at it, or another name";
+        let found = Some(fact(2, "compact"));
+        assert_eq!(told(&wish("t", Care::Managed, 4), None, found.clone()), [foreign]);
+        for (care, mark) in [(Care::Adopted, None), (Care::Managed, Some(fact(1, "compact")))] {
+            assert_eq!(told(&wish("t", care, 4), mark, found.clone()), ["grow t from 2 to 4 partitions"]);
+        }
+    }
+}
