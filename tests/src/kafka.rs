@@ -24,7 +24,7 @@ use worker::{
         client::Cluster,
         context::Logged,
         feed::{Feed, FeedRecord},
-        steps::{Step, TopicFact},
+        steps::{Change, Step, TopicFact},
         topics::{Care, TopicWish},
     },
     secrets::Secrets,
@@ -290,6 +290,20 @@ pub fn make_topic(checked: &Checked, name: &str, partitions: u32, settings: &[(&
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     let wish = TopicWish { name: name.into(), partitions, care: Care::Managed, replication: None, settings };
     Ok(admin(checked)?.apply(&Step::Create(wish))?)
+}
+
+/// Sets a topic, as somebody else would.
+///
+/// # Errors
+/// If the broker refuses.
+pub fn set_topic(checked: &Checked, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+    let change = |(setting, to): &(&str, &str)| Change {
+        setting: (*setting).to_owned(),
+        from: String::new(),
+        to: (*to).to_owned(),
+    };
+    let changes = settings.iter().map(change).collect();
+    Ok(admin(checked)?.apply(&Step::Alter { name: name.into(), changes })?)
 }
 
 /// What a topic is like now, if it is there.

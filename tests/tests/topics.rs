@@ -11,7 +11,7 @@ use std::{
 use crds::Checked;
 use tests::{
     binary::{Ended, run},
-    kafka::{Broker, make_topic, topic_fact},
+    kafka::{Broker, make_topic, set_topic, topic_fact},
     roles::{PATIENCE, role},
 };
 
@@ -93,4 +93,53 @@ fn a_topic_is_only_taken_over_or_made_where_the_manifest_says_so() {
     let stamps = |topic: &str| topic_fact(&checked, topic).unwrap().unwrap().settings["message.timestamp.type"].clone();
     assert_eq!([stamps("views"), stamps("seen"), stamps("new")], ["CreateTime", "CreateTime", "LogAppendTime"]);
     assert!(set_up(&adopting, &[]).stdout.contains("as they should be"));
+}
+
+#[test]
+fn what_the_manifest_names_is_set_and_nothing_else() {
+    let (broker, folder) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let said = |retention: &str, compression: &str| {
+        let config = format!("config: {{compression.type: {compression}, segment.ms: '3600000'}}");
+        manifest(folder.path(), &broker, &format!("partitions: 1, retention: {retention}, {config}"))
+    };
+    let file = said("7d", "lz4");
+    let checked = checked(&file);
+    make_topic(&checked, "seen", 2, &[]).unwrap();
+    let done = set_up(&file, &[]);
+    assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
+    let is = |topic: &str, setting: &str| topic_fact(&checked, topic).unwrap().unwrap().settings[setting].clone();
+
+    // By hand: what the manifest names, what it does not name, and what the pipeline needs.
+    set_topic(&checked, "views", &[("segment.ms", "7200000"), ("min.compaction.lag.ms", "5")]).unwrap();
+    set_topic(&checked, "seen", &[("retention.ms", "1000")]).unwrap();
+    set_topic(&checked, "cared.shuffle", &[("retention.ms", "3600000"), ("flush.ms", "77")]).unwrap();
+    let file = said("14d", "zstd");
+    let views = "set views: compression.type=zstd (it is lz4), retention.ms=1209600000 (it is 604800000), \
+                 segment.ms=3600000 (it is 7200000)";
+    let shuffle = "set cared.shuffle: retention.ms=-1 (it is 3600000)";
+    let refused = run(role("process", &file, &["--health-listen", "127.0.0.1:0"]).unwrap(), PATIENCE).unwrap();
+    assert!(refused.status.code() == Some(2) && refused.stderr.contains(shuffle), "{}", refused.stderr);
+    let planned = set_up(&file, &["--dry-run"]);
+    assert_eq!(planned.stdout, format!("would {views}\nwould {shuffle}\n"), "{}", planned.stderr);
+    assert_eq!([is("views", "retention.ms"), is("cared.shuffle", "retention.ms")], ["604800000", "3600000"]);
+    let done = set_up(&file, &[]);
+    assert_eq!(done.stdout, format!("{views}\n{shuffle}\n"), "{}", done.stderr);
+    let named = ["retention.ms", "compression.type", "segment.ms", "min.compaction.lag.ms", "message.timestamp.type"];
+    assert_eq!(named.map(|name| is("views", name)), ["1209600000", "zstd", "3600000", "5", "LogAppendTime"]);
+    assert_eq!(["retention.ms", "flush.ms"].map(|name| is("cared.shuffle", name)), ["-1", "77"]);
+    assert_eq!(is("seen", "retention.ms"), "1000");
+    assert!(set_up(&file, &[]).stdout.contains("as they should be"));
+
+    // All of a topic's settings or none: the broker says which one it is.
+    let refused = set_up(&said("1d", "fast"), &[]);
+    assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
+    let told = ["topic views", "compression.type", "fast"];
+    assert!(told.iter().all(|word| refused.stderr.contains(word)), "{}", refused.stderr);
+    assert_eq!(is("views", "retention.ms"), "1209600000");
+
+    // Where records may be gone, or have other stamps, somebody has to look.
+    set_topic(&checked, "views", &[("message.timestamp.type", "CreateTime")]).unwrap();
+    let refused = set_up(&said("14d", "zstd"), &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
+    assert!(refused.stderr.contains("message.timestamp.type is CreateTime, not LogAppendTime"), "{}", refused.stderr);
 }

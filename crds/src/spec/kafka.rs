@@ -126,11 +126,10 @@ pub struct Topic {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(length(max = 64))]
     pub config: BTreeMap<String, String>,
-    /// Take over a topic that is there before the pipeline is set up for the first time, instead of refusing. Unless `config` says otherwise
-    /// its `message.timestamp.type` stays as it is, and unless `deletionPolicy` does it stays when the pipeline is deleted.
+    /// Take over a topic that was there before the pipeline, instead of refusing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub adopt: bool,
-    /// Who looks after the topic.
+    /// Whether the pipeline creates, grows and sets the topic as said here, or only looks at one that is there.
     #[serde(default)]
     pub management_policy: ManagementPolicy,
     /// What becomes of the topic with the pipeline; the pipeline's `deletionPolicy` unless said.
@@ -141,7 +140,7 @@ pub struct Topic {
 /// Who looks after a topic.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ManagementPolicy {
-    /// `setup` and the operator create it and grow it.
+    /// `setup` and the operator create it, grow it, and set what is named.
     #[default]
     Manage,
     /// It is only looked at: never created, grown or set. It has to be there, with as many partitions as are said.

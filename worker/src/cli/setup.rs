@@ -44,7 +44,7 @@ pub struct Args {
     pub keep: Vec<String>,
 }
 
-/// Creates and grows topics, tells everything that differs from what it should be, and writes down what is computed from
+/// Creates and grows topics, sets what is named and differs, tells everything that differs from what it should be, and writes down what is computed from
 /// now on: which tables go on, and which are rebuilt because their definition has changed.
 ///
 /// # Errors
@@ -111,12 +111,16 @@ fn make(cluster: &Cluster, admin: &Admin, wishes: &[TopicWish], dry_run: bool) -
     let (refused, steps): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
     let only_told = dry_run || !refused.is_empty();
+    let mut failed = Vec::new();
     for step in &steps {
         tell::result(&format!("{}{step}", if only_told { "would " } else { "" }))?;
-        if !only_told {
-            admin.apply(step)?;
+        match (step, if only_told { Ok(()) } else { admin.apply(step) }) {
+            // Topics have nothing to do with each other: whoever puts values right wants to know of all.
+            (Step::Alter { .. }, Err(error)) => failed.push(format!("{:#}", anyhow::Error::from(error))),
+            (_, applied) => applied?,
         }
     }
+    anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));
     if !refused.is_empty() {
         let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
         let (bootstrap, told) = (&cluster.bootstrap, told.join("\n"));

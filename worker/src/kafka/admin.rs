@@ -16,6 +16,7 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::Logged,
+    settings,
     steps::{Step, TopicFact},
 };
 use crate::ports::LogError;
@@ -77,7 +78,7 @@ impl Admin {
         Ok(facts)
     }
 
-    /// Creates or grows. A topic that somebody else created meanwhile is fine.
+    /// Creates, grows or sets. A topic that somebody else created meanwhile is fine, and doing it again changes nothing.
     ///
     /// # Errors
     /// Where a broker refuses.
@@ -95,6 +96,15 @@ impl Admin {
             Step::Grow { name, to, .. } => {
                 let grown = NewPartitions::new(name, *to as usize);
                 self.runtime.block_on(self.client.create_partitions([&grown], &Self::options()))
+            }
+            Step::Alter { name, changes } => {
+                let named = changes.iter().map(|change| (change.setting.clone(), change.to.clone())).collect();
+                let place = || format!("{}, topic {name}", self.bootstrap);
+                return settings::change(&*self.client, name, &named).map_err(|refused| LogError::Io {
+                    action: "change settings of",
+                    place: place(),
+                    source: refused.into(),
+                });
             }
             Step::Refuse { .. } => unreachable!("bug: a refusal is carried out"),
         };

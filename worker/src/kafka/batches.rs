@@ -1,4 +1,4 @@
-//! Partitions read as batches. One of two modules with `unsafe`: rdkafka's safe interface hands over single messages only.
+//! Partitions read as batches. One of three modules with `unsafe`: rdkafka's safe interface hands over single messages only.
 //!
 //! Audit, once for the whole module:
 //! - A queue is made for a partition of a living consumer and destroyed before that consumer, which an [`Arc`] keeps alive.

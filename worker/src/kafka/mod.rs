@@ -9,7 +9,7 @@
 //! - Outputs of a thread's tasks and the offsets of their inputs are one Kafka transaction, fenced by the group's generation.
 //!   A task whose transaction failed is dropped and recovered, never patched.
 //! - Everybody reads `read_committed`. Offsets are sparse: markers of transactions take places too.
-//! - `unsafe` stands in [`batches`] and [`connection`] alone.
+//! - `unsafe` stands in [`batches`], [`connection`] and `settings` alone.
 //!
 //! What is absent and why: decisions about windows, lateness and recovery (they are pure, in `engine`), and brokers.
 
@@ -23,6 +23,7 @@ pub mod waiting;
 pub mod names;
 pub mod topics;
 pub mod steps;
+mod settings;
 pub mod admin;
 
 pub mod watch;

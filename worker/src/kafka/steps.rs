@@ -27,6 +27,13 @@ pub enum Step {
         /// What it should have.
         to: u32,
     },
+    /// Settings that the manifest or the pipeline names are others: set them, and nothing else.
+    Alter {
+        /// The topic.
+        name: String,
+        /// What is to be set.
+        changes: Vec<Change>,
+    },
     /// Only a person can put it right; nothing may run before.
     Refuse {
         /// The topic.
@@ -34,6 +41,17 @@ pub enum Step {
         /// What differs, and what to do about it.
         why: String,
     },
+}
+
+/// A setting of a topic that is to have another value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Kafka's name for it.
+    pub setting: String,
+    /// What it is.
+    pub from: String,
+    /// What it should be.
+    pub to: String,
 }
 
 impl fmt::Display for Step {
@@ -44,8 +62,18 @@ impl fmt::Display for Step {
                 wish.settings.iter().try_for_each(|(name, value)| write!(f, ", {name}={value}"))
             }
             Self::Grow { name, from, to } => write!(f, "grow {name} from {from} to {to} partitions"),
+            Self::Alter { name, changes } => {
+                let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                write!(f, "set {name}: {}", told.join(", "))
+            }
             Self::Refuse { name, why } => write!(f, "{name}: {why}"),
         }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={} (it is {})", self.setting, self.to, self.from)
     }
 }
 
@@ -90,14 +118,49 @@ fn partitions(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
     Some(Step::Refuse { name, why })
 }
 
-fn settings(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
-    let differs = |(name, value): &(&String, &String)| fact.settings.get(*name).is_some_and(|found| found != *value);
-    let wrong: Vec<_> = wish.settings.iter().filter(|_| wish.care != Care::Observed).filter(differs).collect();
-    let told = wrong.iter().map(|(name, value)| format!("{name} is {}, not {value}", fact.settings[*name]));
-    let told = told.collect::<Vec<_>>().join("; ");
-    let set = wrong.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
-    let why = format!("{told}; put it right with kafka-configs --alter --topic {} --add-config {set}", wish.name);
-    (!wrong.is_empty()).then(|| Step::Refuse { name: wish.name.clone(), why })
+/// Settings that are only put right by hand: by the time that one is found wrong, records may be gone or have other stamps,
+/// and somebody has to know.
+const BY_HAND: [&str; 2] = ["cleanup.policy", "message.timestamp.type"];
+
+fn settings(wish: &TopicWish, fact: &TopicFact) -> Vec<Step> {
+    if wish.care == Care::Observed {
+        return Vec::new();
+    }
+    let differs =
+        |(name, value): &(&String, &String)| fact.settings.get(*name).is_some_and(|found| !is_same(found, value));
+    let wrong = wish.settings.iter().filter(differs).map(|(name, value)| Change {
+        setting: name.clone(),
+        from: fact.settings[name].clone(),
+        to: value.clone(),
+    });
+    let (by_hand, changes): (Vec<Change>, Vec<Change>) =
+        wrong.partition(|change| BY_HAND.contains(&change.setting.as_str()));
+    let name = || wish.name.clone();
+    let alter = (!changes.is_empty()).then(|| Step::Alter { name: name(), changes });
+    let refuse = (!by_hand.is_empty()).then(|| Step::Refuse { name: name(), why: only_by_hand(&wish.name, &by_hand) });
+    alter.into_iter().chain(refuse).collect()
+}
+
+/// Whether two values mean the same to Kafka, which writes down what it understood.
+fn is_same(left: &str, right: &str) -> bool {
+    let listed = |text: &str| {
+        let mut all: Vec<String> = text.split(',').map(|part| part.trim().to_lowercase()).collect();
+        all.sort_unstable();
+        all
+    };
+    let number = |text: &str| text.trim().parse::<f64>().ok().filter(|_| text.contains('.'));
+    listed(left) == listed(right) || number(left).is_some_and(|left| number(right) == Some(left))
+}
+
+fn only_by_hand(topic: &str, changes: &[Change]) -> String {
+    let told: Vec<String> =
+        changes.iter().map(|Change { setting, from, to }| format!("{setting} is {from}, not {to}")).collect();
+    let set: Vec<String> = changes.iter().map(|Change { setting, to, .. }| format!("{setting}={to}")).collect();
+    let (told, set) = (told.join("; "), set.join(","));
+    format!(
+        "{told}, which may have cost records or their stamps; if that is all right, put it right with kafka-configs \
+         --alter --topic {topic} --add-config {set}"
+    )
 }
 
 #[cfg(test)]
@@ -126,8 +189,8 @@ mod tests {
         let check = |(care, partitions): (Care, u32), fact: Option<TopicFact>, want: &[&str]| {
             assert_eq!(told(&wish("t", care, partitions), Some(self::fact(1, "compact")), fact), want);
         };
-        let policy = "t: cleanup.policy is delete, not compact; \
-                      put it right with kafka-configs --alter --topic t --add-config cleanup.policy=compact";
+        let policy = "t: cleanup.policy is delete, not compact, which may have cost records or their stamps; if that is \
+                      all right, put it right with kafka-configs --alter --topic t --add-config cleanup.policy=compact";
         for care in [Care::Managed, Care::Adopted] {
             check((care, 4), None, &["create t with 4 partitions, cleanup.policy=compact"]);
             check((care, 4), Some(fact(4, "compact")), &[]);
@@ -167,5 +230,27 @@ mod tests {
         for (care, mark) in [(Care::Adopted, None), (Care::Managed, Some(fact(1, "compact")))] {
             assert_eq!(told(&wish("t", care, 4), mark, found.clone()), ["grow t from 2 to 4 partitions"]);
         }
+    }
+
+    #[test]
+    fn settings_that_are_named_are_put_right_and_others_left_alone() {
+        let check = |care: Care, found: &str, want: &[&str]| {
+            let settings = |text: &str| -> BTreeMap<String, String> {
+                let pairs = text.split_whitespace().filter_map(|pair| pair.split_once('='));
+                pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+            };
+            let named = settings("retention.ms=1209600000 min.cleanable.dirty.ratio=0.2 compression.type=zstd");
+            let wish = TopicWish { settings: named, ..wish("t", care, 1) };
+            let fact = TopicFact { partitions: 1, settings: settings(found) };
+            assert_eq!(told(&wish, Some(self::fact(1, "compact")), Some(fact)), want, "{found}");
+        };
+        for care in [Care::Managed, Care::Adopted, Care::Own] {
+            let set = "set t: compression.type=zstd (it is lz4), retention.ms=1209600000 (it is 604800000)";
+            check(care, "retention.ms=604800000 segment.ms=7 compression.type=lz4", &[set]);
+            // What a broker does not tell, or writes in another way, does not differ.
+            check(care, "retention.ms=1209600000 min.cleanable.dirty.ratio=0.20 compression.type=ZSTD", &[]);
+        }
+        check(Care::Observed, "retention.ms=604800000", &[]);
+        assert!(is_same("delete, compact", "compact,delete") && !is_same("compact", "delete") && !is_same("1", "2"));
     }
 }
