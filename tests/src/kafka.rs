@@ -288,7 +288,14 @@ fn admin(checked: &Checked) -> Result<Admin> {
 /// If the broker refuses.
 pub fn make_topic(checked: &Checked, name: &str, partitions: u32, settings: &[(&str, &str)]) -> Result<()> {
     let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    let wish = TopicWish { name: name.into(), partitions, care: Care::Managed, replication: None, settings };
+    let wish = TopicWish {
+        name: name.into(),
+        partitions,
+        care: Care::Managed,
+        replication: None,
+        settings,
+        at_first: BTreeMap::new(),
+    };
     Ok(admin(checked)?.apply(&Step::Create(wish))?)
 }
 

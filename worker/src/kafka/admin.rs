@@ -90,7 +90,11 @@ impl Admin {
             Step::Create(wish) => {
                 let replication = TopicReplication::Fixed(wish.replication.map_or(-1, i32::from));
                 let topic = NewTopic::new(&wish.name, wish.partitions as i32, replication);
-                let topic = wish.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value));
+                let topic = wish
+                    .settings
+                    .iter()
+                    .chain(&wish.at_first)
+                    .fold(topic, |topic, (name, value)| topic.set(name, value));
                 self.runtime.block_on(self.client.create_topics([&topic], &Self::options()))
             }
             Step::Grow { name, to, .. } => {

@@ -59,7 +59,9 @@ impl fmt::Display for Step {
         match self {
             Self::Create(wish) => {
                 write!(f, "create {} with {} partitions", wish.name, wish.partitions)?;
-                wish.settings.iter().try_for_each(|(name, value)| write!(f, ", {name}={value}"))
+                wish.replication.iter().try_for_each(|copies| write!(f, " in {copies} copies"))?;
+                let settings = wish.settings.iter().chain(&wish.at_first);
+                settings.into_iter().try_for_each(|(name, value)| write!(f, ", {name}={value}"))
             }
             Self::Grow { name, from, to } => write!(f, "grow {name} from {from} to {to} partitions"),
             Self::Alter { name, changes } => {
@@ -169,7 +171,7 @@ mod tests {
 
     fn wish(name: &str, care: Care, partitions: u32) -> TopicWish {
         let settings = BTreeMap::from([("cleanup.policy".to_owned(), "compact".to_owned())]);
-        TopicWish { name: name.into(), partitions, care, replication: None, settings }
+        TopicWish { name: name.into(), partitions, care, replication: None, settings, at_first: BTreeMap::new() }
     }
 
     fn fact(partitions: u32, policy: &str) -> TopicFact {

@@ -42,7 +42,12 @@ pub struct TopicWish {
     pub replication: Option<u16>,
     /// Settings that differ from the broker's defaults.
     pub settings: BTreeMap<String, String>,
+    /// Settings that it is made with, and that nobody looks at again.
+    pub at_first: BTreeMap<String, String>,
 }
+
+/// Copies of the pipeline's own topics from which on a write waits for a second one.
+const SAFE_COPIES: u16 = 3;
 
 /// Every topic of the pipeline in the order in which they are made: those that all epochs share, those of the manifest, then
 /// those of each epoch. First of all the progress topic: once it is there, topics of the manifest may be ours, so that a
@@ -59,7 +64,9 @@ pub fn wishes(checked: &Checked, epochs: &[Epoch]) -> Vec<TopicWish> {
     ];
     let is_shared = |ingester: &spec::Ingester| ingester.dataset.as_ref().is_some_and(spec::Dataset::has_shares);
     let shares = spec.ingest.iter().any(is_shared).then(|| own(names.shares(), SHARES, &[]));
-    shared.into_iter().chain(shares).chain(raw).chain(epochs.iter().flat_map(of_epoch)).collect()
+    let copies = spec.topics.iter().filter_map(|topic| topic.replication_factor).max();
+    let shared = shared.into_iter().chain(shares).map(|wish| copied(wish, copies));
+    shared.chain(raw).chain(epochs.iter().flat_map(of_epoch).map(|wish| copied(wish, copies))).collect()
 }
 
 fn of_epoch(epoch: &Epoch) -> Vec<TopicWish> {
@@ -93,6 +100,7 @@ fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {
         },
         replication: topic.replication_factor,
         settings,
+        at_first: BTreeMap::new(),
     }
 }
 
@@ -101,7 +109,15 @@ fn own(name: String, partitions: u32, settings: &[(&str, &str)]) -> TopicWish {
         settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     all.entry("cleanup.policy".into()).or_insert_with(|| "delete".into());
     all.insert("max.message.bytes".into(), MESSAGE_BYTES_MAX.to_string());
-    TopicWish { name, partitions, care: Care::Own, replication: None, settings: all }
+    TopicWish { name, partitions, care: Care::Own, replication: None, settings: all, at_first: BTreeMap::new() }
+}
+
+/// What a pipeline computes is kept as safe as the safest of what it reads. Topics that exist stay as they are: others may
+/// have moved them, or asked for more.
+fn copied(wish: TopicWish, copies: Option<u16>) -> TopicWish {
+    let is_safe = copies.is_some_and(|copies| copies >= SAFE_COPIES);
+    let at_first = is_safe.then(|| ("min.insync.replicas".to_owned(), "2".to_owned())).into_iter().collect();
+    TopicWish { replication: copies, at_first, ..wish }
 }
 
 /// Segments are small, because the newest is never compacted and readers start at the first.
@@ -113,4 +129,40 @@ fn compacted(name: String, partitions: u32, segment_bytes: &str) -> TopicWish {
         ("min.cleanable.dirty.ratio", "0.2"),
     ];
     own(name, partitions, &settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kafka::catalogue::{Catalogue, epochs};
+
+    #[test]
+    fn own_topics_have_as_many_copies_as_the_raw_one_that_has_most() {
+        let text = include_str!("../../../examples/category-sales.yaml");
+        let mut checked = crds::check(text, &[]).unwrap();
+        let catalogue = Catalogue::default().or_first(&checked).unwrap();
+        let epochs = epochs(&catalogue, &checked).unwrap();
+        let mut check = |replication: &[Option<u16>], copies: Option<u16>, in_sync: Option<&str>| {
+            let topic = checked.manifest.spec.topics[0].clone();
+            let named = |(at, copies): (usize, &Option<u16>)| spec::Topic {
+                name: format!("{}-{at}", topic.name),
+                replication_factor: *copies,
+                ..topic.clone()
+            };
+            checked.manifest.spec.topics = replication.iter().enumerate().map(named).collect();
+            let wishes = wishes(&checked, &epochs);
+            assert!(wishes[0].name.ends_with(".progress"), "the mark is made first");
+            let (own, raw): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.care == Care::Own);
+            assert!(own.len() >= 6 && raw.iter().map(|wish| wish.replication).eq(replication.iter().copied()));
+            assert!(raw.iter().all(|wish| wish.at_first.is_empty()));
+            for wish in own {
+                let first = wish.at_first.get("min.insync.replicas").map(String::as_str);
+                assert_eq!((wish.replication, first), (copies, in_sync), "{}", wish.name);
+            }
+        };
+        check(&[None], None, None);
+        check(&[Some(2)], Some(2), None);
+        check(&[Some(1), Some(3), None], Some(3), Some("2"));
+        check(&[Some(5), Some(3)], Some(5), Some("2"));
+    }
 }
