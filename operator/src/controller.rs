@@ -1,6 +1,7 @@
 //! The loop: observe, judge, decide, apply, report; for one pipeline at a time, however often it is asked.
 
 mod leave;
+mod tell;
 mod watched;
 
 use std::{
@@ -16,7 +17,7 @@ use futures_util::StreamExt as _;
 use k8s_openapi::api::{
     apps::v1::Deployment,
     batch::v1::{CronJob, Job},
-    core::v1::{ConfigMap, ObjectReference, Service},
+    core::v1::{ConfigMap, Service},
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -24,26 +25,30 @@ use kube::{
     runtime::{
         Controller,
         controller::{self, Action},
-        events::{Event, EventType, Recorder, Reporter},
+        events::{Recorder, Reporter},
         watcher,
     },
 };
 use serde_json::json;
 
-use self::watched::{Pipelines, Watched};
+use self::{
+    tell::{announce, note, warn, warn_of},
+    watched::{Pipelines, Watched},
+};
 use crate::{
     accepted::Accepted,
     apply,
-    choice::{Refusal, choose},
-    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version, couchbase::asking, monitoring::Monitoring},
+    choice::choose,
+    desired::{MANAGER, Owner, PIPELINE_LABEL, couchbase::asking, monitoring::Monitoring},
     discovery::Discovery,
     metrics::Metrics,
     observed::{Objects, Reading},
     pulse::{LOOK_EVERY, Memory, Pulse},
-    schedules::{self, Failed},
+    schedules,
     scrape::Scraper,
     status::{Facts, status},
     steps::{Step, Steps, decide},
+    trouble::{Answer, Failures, Trouble},
 };
 
 /// Pipelines that are looked at side by side in a namespace.
@@ -123,7 +128,7 @@ pub struct Context {
     scraper: Scraper,
     pipelines: Pipelines,
     /// Errors in a row by pipeline: written by reconciles and their errors.
-    failures: Mutex<BTreeMap<String, u32>>,
+    failures: Mutex<BTreeMap<String, Failures>>,
     /// What is known of the pipelines' work: written by their reconciles, of which there is one at a time for each.
     memories: Mutex<BTreeMap<String, Memory>>,
 }
@@ -203,9 +208,8 @@ async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Acti
 fn on_error(pipeline: Arc<Watched>, error: &ReconcileError, context: Arc<Context>) -> Action {
     let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let key = key(pipeline.as_ref());
-    let count = failures.entry(key.clone()).or_default();
-    *count += 1;
-    let pause = backoff(&context.pace.backoff, *count, RandomState::new().hash_one(()));
+    let count = failures.entry(key.clone()).or_default().add();
+    let pause = backoff(&context.pace.backoff, count, RandomState::new().hash_one(()));
     tracing::warn!(pipeline = key, error = told(error), retry_in_ms = pause.as_millis() as u64, "reconcile failed");
     Action::requeue(pause)
 }
@@ -263,12 +267,17 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
         _ => Steps::default(),
     };
-    for step in &steps.now {
-        apply::carry_out(&context.client, &owner.namespace, step, &context.metrics)
-            .await
-            .map_err(|source| ReconcileError::Api { action: step.to_string(), source: Box::new(source) })?;
+    let (done, refused) = carry_out(context, &owner, &steps.now).await;
+    announce(pipeline, context, &steps.now[..done], choice.refused.as_ref()).await;
+    let trouble = match &refused {
+        Some(error) => failing(pipeline, context, &steps.now[done], error).await,
+        None => None,
+    };
+    if trouble.is_none()
+        && let Some(error) = refused
+    {
+        return Err(error);
     }
-    announce(pipeline, context, &steps.now, choice.refused.as_ref()).await;
     let failed = choice.runs.as_ref().map(|accepted| schedules::failed(&owner.name, accepted, &observed));
     context.metrics.schedules_failed(&key(pipeline), failed.as_ref().map_or(0, Vec::len));
     warn(pipeline, context, &failed.unwrap_or_default()).await;
@@ -283,9 +292,13 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         pulse: &pulse,
         observed: &observed,
         steps: &steps,
+        trouble: trouble.as_ref(),
     };
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     report(pipeline, context, &owner, status(&facts, pipeline.status.as_ref(), &now)).await?;
+    if let Some(error) = refused {
+        return Err(error);
+    }
     let settled = steps.now.is_empty() && steps.waits_for.is_none() && matches!(observed, Reading::Known(_));
     let works = choice.runs.is_some_and(|accepted| !accepted.spec.suspend);
     Ok(Action::requeue(match settled {
@@ -293,6 +306,40 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         true => context.pace.look_every,
         false => context.pace.look_soon,
     }))
+}
+
+/// Does what was decided, in its order, until the server says no. Returns how much was done, and what the server said.
+async fn carry_out(context: &Context, owner: &Owner, steps: &[Step]) -> (usize, Option<ReconcileError>) {
+    for (done, step) in steps.iter().enumerate() {
+        if let Err(source) = apply::carry_out(&context.client, &owner.namespace, step, &context.metrics).await {
+            let (action, source) = (step.to_string(), Box::new(source));
+            return (done, Some(ReconcileError::Api { action, source }));
+        }
+    }
+    (steps.len(), None)
+}
+
+/// What people are to know of a step that fails, once it is clear that it will not pass by itself.
+async fn failing(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+    step: &Step,
+    error: &ReconcileError,
+) -> Option<Trouble> {
+    let text = told(error);
+    let answer = match error {
+        ReconcileError::Api { source, .. } => match source.as_ref() {
+            kube::Error::Api(status) => Answer { code: status.code, said: &status.message },
+            _ => Answer { code: 0, said: &text },
+        },
+        ReconcileError::Late => Answer { code: 0, said: &text },
+    };
+    let trouble = {
+        let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.entry(key(pipeline)).or_default().tell(Instant::now(), step.to_string(), answer)
+    }?;
+    warn_of(pipeline, context, step, &trouble).await;
+    Some(trouble)
 }
 
 async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {
@@ -319,71 +366,6 @@ async fn feel(context: &Context, owner: &Owner, runs: &mut Option<Accepted>, obs
         accepted.spec.process.replicas = memory.replicas(&accepted.spec, live, &owner.name);
     }
     memory.pulse(&accepted.spec)
-}
-
-/// Events for people: what was refused, and what was made or removed.
-async fn announce(pipeline: &ClickstreamPipeline, context: &Context, steps: &[Step], refused: Option<&Refusal>) {
-    let reference = pipeline.object_ref(&());
-    let before = pipeline.status.as_ref();
-    let known = |message: &str| {
-        before.is_some_and(|status| {
-            status.conditions.iter().any(|one| one.type_ == "Accepted" && one.message.starts_with(message))
-        })
-    };
-    let mut events = Vec::new();
-    if let Some(refusal) = refused.filter(|refusal| !known(&refusal.message)) {
-        events.push((EventType::Warning, "Refused", "Validate", refusal.message.clone(), reference.clone()));
-    }
-    for step in steps {
-        let (reason, action) = step.event();
-        events.push((EventType::Normal, reason, action, step.to_string(), related(pipeline, step)));
-    }
-    for (type_, reason, action, text, related) in events {
-        // The recorder counts events that differ in their note only as one, under the first note: what they are about tells
-        // them apart.
-        let secondary = Some(related);
-        let event = Event { type_, reason: reason.into(), note: Some(note(text)), action: action.into(), secondary };
-        context.metrics.wrote("Event", "create");
-        if let Err(error) = context.recorder.publish(&event, &reference).await {
-            tracing::warn!(%error, "an event was not written");
-        }
-    }
-}
-
-/// An event for schedules whose last run failed, once: the condition knows them from then on.
-async fn warn(pipeline: &ClickstreamPipeline, context: &Context, failed: &[Failed]) {
-    let before = pipeline.status.iter().flat_map(|status| &status.conditions);
-    let told: Vec<&str> =
-        before.filter(|one| one.type_ == schedules::CONDITION).map(|one| one.message.as_str()).collect();
-    let news = failed.iter().filter(|failed| !told.iter().any(|told| told.contains(&failed.told)));
-    for Failed { told, .. } in news {
-        let (reason, action) = (schedules::FAILED.into(), "Replay".into());
-        let event =
-            Event { type_: EventType::Warning, reason, note: Some(note(told.clone())), action, secondary: None };
-        context.metrics.wrote("Event", "create");
-        if let Err(error) = context.recorder.publish(&event, &pipeline.object_ref(&())).await {
-            tracing::warn!(%error, "an event was not written");
-        }
-    }
-}
-
-/// As long as an event may be.
-fn note(mut text: String) -> String {
-    text.truncate((0..=1_000.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
-    text
-}
-
-/// What a step is about.
-fn related(pipeline: &ClickstreamPipeline, step: &Step) -> ObjectReference {
-    let (kind, name) = step.object();
-    let (group, version, kind_name, _) = kind.api();
-    ObjectReference {
-        api_version: Some(api_version(group, version)),
-        kind: Some(kind_name.into()),
-        name: Some(name.into()),
-        namespace: pipeline.namespace(),
-        ..ObjectReference::default()
-    }
 }
 
 /// Writes the status, if it says anything new.

@@ -26,6 +26,7 @@ pub mod observed;
 pub mod scaling;
 pub mod schedules;
 pub mod steps;
+pub mod trouble;
 pub mod status;
 
 pub mod apply;

@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod merge;
+mod refusals;
 mod server;
 mod store;
 
@@ -42,7 +43,7 @@ const PIPELINE: &str = "multi-sink";
 const WRITES: [Fault; 3] = [Fault::CrashBefore, Fault::CrashAfter, Fault::AnswerLost];
 
 /// How it may be refused: one of them at each write, by turns.
-const REFUSALS: [u16; 4] = [409, 429, 500, 504];
+const REFUSALS: [u16; 6] = [403, 409, 422, 429, 500, 504];
 
 /// What can go wrong with a list.
 const LISTS: [Fault; 2] = [Fault::ListFails(500), Fault::ListStale(3)];
@@ -103,6 +104,23 @@ struct End {
     passed: Passed,
 }
 
+fn setting(server: &Server) -> Setting {
+    Setting {
+        client: server.client(),
+        namespaces: vec!["shop".into()],
+        image: "clickstream:1".into(),
+        monitoring: Monitoring::default(),
+        couchbase_operator: false,
+        identity: "test".into(),
+        metrics: Metrics::new(),
+        pace: Pace {
+            look_every: Duration::from_millis(5),
+            look_soon: Duration::from_millis(3),
+            backoff: Duration::from_millis(2)..Duration::from_millis(10),
+        },
+    }
+}
+
 /// Runs one stage from `start` until nothing changes any more; the operator that dies is followed by another.
 async fn run(start: &Store, stage: &Stage, fault: Option<(Fault, usize)>) -> End {
     let server = Server::new(start.clone());
@@ -110,22 +128,8 @@ async fn run(start: &Store, stage: &Stage, fault: Option<(Fault, usize)>) -> End
     server.arm(fault);
     let operators = async {
         loop {
-            let setting = Setting {
-                client: server.client(),
-                namespaces: vec!["shop".into()],
-                image: "clickstream:1".into(),
-                monitoring: Monitoring::default(),
-                couchbase_operator: false,
-                identity: "test".into(),
-                metrics: Metrics::new(),
-                pace: Pace {
-                    look_every: Duration::from_millis(5),
-                    look_soon: Duration::from_millis(3),
-                    backoff: Duration::from_millis(2)..Duration::from_millis(10),
-                },
-            };
             tokio::select! {
-                () = controller::run(setting) => panic!("the controller stopped by itself"),
+                () = controller::run(setting(&server)) => panic!("the controller stopped by itself"),
                 () = server.crashed() => {}
             }
         }

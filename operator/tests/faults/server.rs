@@ -71,6 +71,12 @@ struct Inner {
     passed: Passed,
     /// What goes wrong, and at which passing of its point.
     fault: Option<(Fault, usize)>,
+    /// Of which kind every write is refused, and how.
+    forbidden: Option<(String, u16)>,
+    /// How often that happened.
+    refused: usize,
+    /// Warnings that were told in events, by reason.
+    warnings: Vec<String>,
 }
 
 /// The server.
@@ -146,6 +152,17 @@ impl Server {
         inner.fault = fault;
     }
 
+    /// Refuses every write of a kind from now on, or none any more.
+    pub fn forbid(&self, forbidden: Option<(&str, u16)>) {
+        self.lock().forbidden = forbidden.map(|(plural, code)| (plural.to_owned(), code));
+    }
+
+    /// How many writes were refused for their kind, and which warnings were told.
+    pub fn refused(&self) -> (usize, Vec<String>) {
+        let inner = self.lock();
+        (inner.refused, inner.warnings.clone())
+    }
+
     pub fn passed(&self) -> Passed {
         self.lock().passed
     }
@@ -179,6 +196,9 @@ impl Server {
             Some(Fault::Refused(code) | Fault::ListFails(code)) => return refusal(code),
             _ => {}
         }
+        if let Some(code) = self.forbids(&asked) {
+            return refusal(code);
+        }
         let answer = self.act(&asked, fault);
         self.changed.notify_waiters();
         match fault {
@@ -206,6 +226,16 @@ impl Server {
         let at = *count - 1;
         let hits = inner.fault.is_some_and(|(fault, when)| fault.point() == point && when == at);
         if hits { inner.fault.take().map(|(fault, _)| fault) } else { None }
+    }
+
+    fn forbids(&self, asked: &Asked) -> Option<u16> {
+        let inner = &mut *self.lock();
+        if asked.body["type"] == "Warning" {
+            inner.warnings.push(asked.body["reason"].as_str().unwrap_or_default().to_owned());
+        }
+        let (_, code) = inner.forbidden.as_ref().filter(|(plural, _)| asked.is_write() && *plural == asked.plural)?;
+        inner.refused += 1;
+        Some(*code)
     }
 
     fn act(&self, asked: &Asked, fault: Option<Fault>) -> Answer {

@@ -15,4 +15,5 @@ mod plugin;
 mod promises;
 mod rights;
 mod schedules;
+mod troubles;
 mod watched;

@@ -1,0 +1,98 @@
+//! Events of a pipeline: what was done, what was refused, what fails. Each is told once, when it begins.
+
+use crds::spec::ClickstreamPipeline;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Resource as _, ResourceExt as _,
+    runtime::events::{Event, EventType},
+};
+
+use super::Context;
+use crate::{
+    choice::Refusal,
+    desired::api_version,
+    schedules::{self, Failed},
+    steps::Step,
+    trouble::{self, Trouble},
+};
+
+/// Events for people: what was refused, and what was made or removed.
+pub(super) async fn announce(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+    steps: &[Step],
+    refused: Option<&Refusal>,
+) {
+    let reference = pipeline.object_ref(&());
+    let before = pipeline.status.as_ref();
+    let known = |message: &str| {
+        before.is_some_and(|status| {
+            status.conditions.iter().any(|one| one.type_ == "Accepted" && one.message.starts_with(message))
+        })
+    };
+    let mut events = Vec::new();
+    if let Some(refusal) = refused.filter(|refusal| !known(&refusal.message)) {
+        events.push((EventType::Warning, "Refused", "Validate", refusal.message.clone(), reference.clone()));
+    }
+    for step in steps {
+        let (reason, action) = step.event();
+        events.push((EventType::Normal, reason, action, step.to_string(), related(pipeline, step)));
+    }
+    for (type_, reason, action, text, related) in events {
+        // The recorder counts events that differ in their note only as one, under the first note: what they are about tells
+        // them apart.
+        let secondary = Some(related);
+        let event = Event { type_, reason: reason.into(), note: Some(note(text)), action: action.into(), secondary };
+        publish(pipeline, context, event).await;
+    }
+}
+
+/// An event for schedules whose last run failed, once: the condition knows them from then on.
+pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, failed: &[Failed]) {
+    let before = pipeline.status.iter().flat_map(|status| &status.conditions);
+    let told: Vec<&str> =
+        before.filter(|one| one.type_ == schedules::CONDITION).map(|one| one.message.as_str()).collect();
+    let news = failed.iter().filter(|failed| !told.iter().any(|told| told.contains(&failed.told)));
+    for Failed { told, .. } in news {
+        let (reason, action) = (schedules::FAILED.into(), "Replay".into());
+        let note = Some(note(told.clone()));
+        publish(pipeline, context, Event { type_: EventType::Warning, reason, note, action, secondary: None }).await;
+    }
+}
+
+/// An event for a step that fails, once: the condition knows it from then on.
+pub(super) async fn warn_of(pipeline: &ClickstreamPipeline, context: &Context, step: &Step, trouble: &Trouble) {
+    let mut before = pipeline.status.iter().flat_map(|status| &status.conditions);
+    if before.any(|one| one.type_ == "Degraded" && one.reason == trouble::REASON && trouble.is_about(&one.message)) {
+        return;
+    }
+    let (reason, action) = (trouble::REASON.into(), step.event().1.into());
+    let (note, secondary) = (Some(note(trouble.to_string())), Some(related(pipeline, step)));
+    publish(pipeline, context, Event { type_: EventType::Warning, reason, note, action, secondary }).await;
+}
+
+async fn publish(pipeline: &ClickstreamPipeline, context: &Context, event: Event) {
+    context.metrics.wrote("Event", "create");
+    if let Err(error) = context.recorder.publish(&event, &pipeline.object_ref(&())).await {
+        tracing::warn!(%error, "an event was not written");
+    }
+}
+
+/// As long as an event may be.
+pub(super) fn note(mut text: String) -> String {
+    text.truncate((0..=1_000.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0));
+    text
+}
+
+/// What a step is about.
+fn related(pipeline: &ClickstreamPipeline, step: &Step) -> ObjectReference {
+    let (kind, name) = step.object();
+    let (group, version, kind_name, _) = kind.api();
+    ObjectReference {
+        api_version: Some(api_version(group, version)),
+        kind: Some(kind_name.into()),
+        name: Some(name.into()),
+        namespace: pipeline.namespace(),
+        ..ObjectReference::default()
+    }
+}

@@ -1,0 +1,81 @@
+//! A kind that the API server refuses, as a quota or a policy does: people are told once, the operator goes on trying without
+//! writing, and once it is allowed the end is that of the calm run.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use operator::controller;
+use serde_json::Value;
+
+use crate::{PATIENCE, STAGES, pipeline, run, runtime, same, server::Server, setting, settled, store::Store};
+
+/// Tries after which a condition that was written anew at each of them would have shown.
+const TRIES: usize = 12;
+
+fn condition(store: &Store, type_: &str) -> Option<Value> {
+    let conditions = store.objects.get(&pipeline())?["status"]["conditions"].as_array()?;
+    conditions.iter().find(|one| one["type"] == type_).cloned()
+}
+
+/// Plays the cluster's controllers until something is so.
+async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut(&Store) -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let found = server.with(|store| {
+            store.play();
+            is_so(store)
+        });
+        if let Some(found) = found {
+            return found;
+        }
+        let state = server.with(|store| store.objects.get(&pipeline()).map(|object| object["status"].clone()));
+        assert!(Instant::now() < deadline, "in vain for {what}: {state:?}");
+    }
+}
+
+async fn is_told_once_and_forgotten(server: &Server, kind: &str, code: u16) {
+    let told = until(server, "Degraded", |store| condition(store, "Degraded").filter(|one| one["status"] == "True"));
+    let told = told.await;
+    let message = told["message"].as_str().unwrap();
+    assert_eq!(told["reason"], "ApplyFailed");
+    assert!(message.contains(&format!("injected {code}")) && message.starts_with("apply "), "{kind}: {message}");
+    let before = server.with(|store| store.objects[&pipeline()].clone());
+    let ready = server.with(|store| condition(store, "Ready")).unwrap();
+    assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"ApplyFailed".into()));
+    let tries = server.refused().0;
+    until(server, "more tries", |_| (server.refused().0 >= tries + TRIES).then_some(())).await;
+    let after = server.with(|store| store.objects[&pipeline()].clone());
+    assert_eq!(before, after, "{kind}: the same trouble was written again");
+    assert_eq!(server.refused().1, ["ApplyFailed"], "{kind}");
+
+    server.forbid(None);
+    settled(server).await.unwrap();
+    let told = server.with(|store| condition(store, "Degraded")).unwrap();
+    assert_eq!(told["status"], "False", "{kind}: {told}");
+}
+
+#[test]
+fn a_kind_that_is_refused_is_told_once_and_made_once_it_may_be() {
+    let calm = runtime().block_on(run(&Store::default(), &STAGES[0], None));
+    let kinds: BTreeSet<&str> = calm.state.keys().map(|(plural, _)| plural.as_str()).collect();
+    let kinds: Vec<&str> = kinds.into_iter().filter(|plural| *plural != pipeline().0).collect();
+    assert!(kinds.len() >= 6, "{kinds:?}");
+    for kind in kinds {
+        for code in [403, 413, 422] {
+            let server = Server::new(Store::default());
+            server.with(STAGES[0].act);
+            server.forbid(Some((kind, code)));
+            runtime().block_on(async {
+                tokio::select! {
+                    () = controller::run(setting(&server)) => panic!("the controller stopped by itself"),
+                    () = is_told_once_and_forgotten(&server, kind, code) => {}
+                }
+            });
+            let end = server.with(|store| store.end_state());
+            same(&end, &calm.state, &format!("{kind} refused with {code}"));
+        }
+    }
+}
