@@ -14,21 +14,20 @@ use crate::{PATIENCE, STAGES, pipeline, run, runtime, same, server::Server, sett
 /// Tries after which a condition that was written anew at each of them would have shown.
 const TRIES: usize = 12;
 
-fn condition(store: &Store, type_: &str) -> Option<Value> {
-    let conditions = store.objects.get(&pipeline())?["status"]["conditions"].as_array()?;
-    conditions.iter().find(|one| one["type"] == type_).cloned()
+fn condition(server: &Server, type_: &str) -> Option<Value> {
+    server.with(|store| {
+        let conditions = store.objects.get(&pipeline())?["status"]["conditions"].as_array()?;
+        conditions.iter().find(|one| one["type"] == type_).cloned()
+    })
 }
 
 /// Plays the cluster's controllers until something is so.
-async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut(&Store) -> Option<T>) -> T {
+async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         tokio::time::sleep(Duration::from_millis(1)).await;
-        let found = server.with(|store| {
-            store.play();
-            is_so(store)
-        });
-        if let Some(found) = found {
+        server.with(Store::play);
+        if let Some(found) = is_so() {
             return found;
         }
         let state = server.with(|store| store.objects.get(&pipeline()).map(|object| object["status"].clone()));
@@ -37,23 +36,23 @@ async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut(&Store) -> 
 }
 
 async fn is_told_once_and_forgotten(server: &Server, kind: &str, code: u16) {
-    let told = until(server, "Degraded", |store| condition(store, "Degraded").filter(|one| one["status"] == "True"));
+    let told = until(server, "Degraded", || condition(server, "Degraded").filter(|one| one["status"] == "True"));
     let told = told.await;
     let message = told["message"].as_str().unwrap();
     assert_eq!(told["reason"], "ApplyFailed");
     assert!(message.contains(&format!("injected {code}")) && message.starts_with("apply "), "{kind}: {message}");
     let before = server.with(|store| store.objects[&pipeline()].clone());
-    let ready = server.with(|store| condition(store, "Ready")).unwrap();
+    let ready = condition(server, "Ready").unwrap();
     assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"ApplyFailed".into()));
     let tries = server.refused().0;
-    until(server, "more tries", |_| (server.refused().0 >= tries + TRIES).then_some(())).await;
+    until(server, "more tries", || (server.refused().0 >= tries + TRIES).then_some(())).await;
     let after = server.with(|store| store.objects[&pipeline()].clone());
     assert_eq!(before, after, "{kind}: the same trouble was written again");
     assert_eq!(server.refused().1, ["ApplyFailed"], "{kind}");
 
     server.forbid(None);
     settled(server).await.unwrap();
-    let told = server.with(|store| condition(store, "Degraded")).unwrap();
+    let told = condition(server, "Degraded").unwrap();
     assert_eq!(told["status"], "False", "{kind}: {told}");
 }
 
