@@ -33,13 +33,16 @@ pub struct Figures {
     pub ledger: Reading<LedgerStatus>,
     /// Changed rows that wait, by sink.
     pub sinks: BTreeMap<String, Reading<u64>>,
+    /// Why pods are not ready, by component.
+    pub waiting: BTreeMap<String, String>,
 }
 
 impl Figures {
     /// Nothing could be read.
     #[must_use]
     pub fn unknown(why: &str) -> Self {
-        Self { processing: Reading::Unknown(why.into()), ledger: Reading::Unknown(why.into()), sinks: BTreeMap::new() }
+        let (processing, ledger) = (Reading::Unknown(why.into()), Reading::Unknown(why.into()));
+        Self { processing, ledger, sinks: BTreeMap::new(), waiting: BTreeMap::new() }
     }
 }
 
@@ -126,6 +129,7 @@ pub(crate) mod tests {
             processing: Reading::Known(Processing { processed, lag, lag_of }),
             ledger: Reading::Known(LedgerStatus { read, invalid: read / 10, ..LedgerStatus::default() }),
             sinks: BTreeMap::new(),
+            waiting: BTreeMap::new(),
         }
     }
 

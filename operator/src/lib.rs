@@ -22,6 +22,7 @@ pub mod choice;
 pub mod deletion;
 pub mod desired;
 pub mod figures;
+pub mod waiting;
 pub mod observed;
 pub mod scaling;
 pub mod schedules;

@@ -36,6 +36,8 @@ pub struct Pulse {
     pub topics: BTreeMap<String, String>,
     /// Rows that wait, by sink.
     pub sinks: BTreeMap<String, String>,
+    /// Why pods are not ready, by component.
+    pub waiting: BTreeMap<String, String>,
     /// Share of valid records.
     pub quality: Option<String>,
     /// Where every event went.
@@ -154,6 +156,7 @@ impl Memory {
             lag: Some(lag),
             topics,
             sinks: figures.sinks.iter().map(sink).collect(),
+            waiting: figures.waiting.clone(),
             quality: self.history.quality().map(|share| format!("{:.2} %", share * 100.0)),
             ledger: match &figures.ledger {
                 Reading::Known(ledger) => Some(ledger.clone()),

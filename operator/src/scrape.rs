@@ -1,7 +1,12 @@
 //! Asking a pipeline's pods how they are doing: one look at the pods, one request to each that is asked. No opinion.
 
-use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Duration,
+};
 
+use axum::http::StatusCode;
 use bytes::Bytes;
 use crds::status::LedgerStatus;
 use futures_util::future::join_all;
@@ -18,10 +23,14 @@ use crate::{
     desired::{HEALTH_PORT, PIPELINE_LABEL, SERVE_PORT},
     figures::{Figures, Processing},
     observed::Reading,
+    waiting::{Waits, waits},
 };
 
 /// A pod answers within this, or what it knows is unknown. A reconcile has 60 s, and asks all pods at once.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Of pods that are not ready so many are asked why: pods of one component say the same, mostly.
+const ASKED_MAX: usize = 16;
 
 /// No answer is longer: a ledger of 32 streams and 64 tables takes some 20 KB, 64 topics of 1024 partitions some 5 MB.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
@@ -41,10 +50,11 @@ impl Default for Scraper {
 impl Scraper {
     /// Everything that the pods of a pipeline say of it. Who does not answer is unknown.
     pub async fn figures(&self, client: &Client, namespace: &str, pipeline: &str) -> Figures {
-        let pods = match addresses(client, namespace, pipeline).await {
-            Ok(pods) => pods,
+        let listed = match list(client, namespace, pipeline).await {
+            Ok(listed) => listed,
             Err(error) => return Figures::unknown(&format!("failed to list pods: {error}")),
         };
+        let pods = addresses(&listed);
         let mut figures = match pods.get("serve") {
             Some(serve) => self.served(serve).await,
             None => Figures::unknown("no pod of serve runs"),
@@ -54,7 +64,44 @@ impl Scraper {
                 figures.sinks.insert(sink.to_owned(), self.sink_lag(addresses).await);
             }
         }
+        figures.waiting = self.waiting(&listed, jiff::Timestamp::now()).await;
         figures
+    }
+
+    /// Why pods are not ready, by component, each reason once and in order: the same pods give the same text.
+    async fn waiting(&self, pods: &[Pod], now: jiff::Timestamp) -> BTreeMap<String, String> {
+        let mut reasons: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut asked = Vec::new();
+        for pod in pods {
+            let Some(component) = component(pod) else { continue };
+            match (waits(pod, now), address(pod)) {
+                (Waits::For(why), _) => drop(reasons.entry(component).or_default().insert(why)),
+                (Waits::Ask, Some(address)) if asked.len() < ASKED_MAX => {
+                    asked.push(async move { (component, self.unready(&address).await) });
+                }
+                _ => {}
+            }
+        }
+        for (component, why) in join_all(asked).await {
+            reasons.entry(component).or_default().extend(why);
+        }
+        let told =
+            |(component, why): (String, BTreeSet<String>)| (component, why.into_iter().collect::<Vec<_>>().join("; "));
+        reasons.into_iter().map(told).filter(|(_, why)| !why.is_empty()).collect()
+    }
+
+    /// Why a pod is not ready, as it says itself; nothing where it is by now.
+    async fn unready(&self, address: &str) -> Option<String> {
+        match self.ask(address, HEALTH_PORT, "/readyz").await {
+            Ok((status, _)) if status.is_success() => None,
+            Ok((_, body)) => {
+                let said: Option<Value> = serde_json::from_slice(&body).ok();
+                let reason = said.as_ref().and_then(|said| said["reason"].as_str());
+                Some(reason.unwrap_or("it says that it is not ready").to_owned())
+            }
+            // Which address does not answer is no news to those who read this.
+            Err(_) => Some("it does not answer /readyz".into()),
+        }
     }
 
     /// What the first of the serving pods that answers knows.
@@ -95,15 +142,21 @@ impl Scraper {
     }
 
     async fn get(&self, address: &str, port: u16, path: &str) -> Result<Bytes, String> {
+        match self.ask(address, port, path).await? {
+            (status, body) if status.is_success() => Ok(body),
+            (status, _) => Err(format!("{address}:{port}{path} answers {status}")),
+        }
+    }
+
+    async fn ask(&self, address: &str, port: u16, path: &str) -> Result<(StatusCode, Bytes), String> {
         let place = place(address, port)?;
         let uri = format!("http://{place}{path}").parse().map_err(|error| format!("{place}{path}: {error}"))?;
         let asked = async {
             let answer = self.http.get(uri).await.map_err(|error| format!("{place} does not answer: {error}"))?;
-            if !answer.status().is_success() {
-                return Err(format!("{place}{path} answers {}", answer.status()));
-            }
+            let status = answer.status();
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-            body.map(http_body_util::Collected::to_bytes).map_err(|error| format!("{place}{path}: {error}"))
+            let body = body.map_err(|error| format!("{place}{path}: {error}"))?;
+            Ok((status, body.to_bytes()))
         };
         let answer = tokio::time::timeout(ANSWER_TIME_MAX, asked).await;
         answer.unwrap_or_else(|_| Err(format!("{place} did not answer in {} s", ANSWER_TIME_MAX.as_secs())))
@@ -115,23 +168,29 @@ fn place(address: &str, port: u16) -> Result<SocketAddr, String> {
     Ok(SocketAddr::new(address, port))
 }
 
-/// Addresses of the pods that run, by component.
-async fn addresses(
-    client: &Client,
-    namespace: &str,
-    pipeline: &str,
-) -> Result<BTreeMap<String, Vec<String>>, kube::Error> {
+/// All pods of a pipeline.
+async fn list(client: &Client, namespace: &str, pipeline: &str) -> Result<Vec<Pod>, kube::Error> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(&format!("{PIPELINE_LABEL}={pipeline}"));
+    Ok(pods.list(&params).await?.items)
+}
+
+fn component(pod: &Pod) -> Option<String> {
+    pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component").cloned()
+}
+
+/// Where a pod that runs can be asked.
+fn address(pod: &Pod) -> Option<String> {
+    pod.status.as_ref().filter(|status| status.phase.as_deref() == Some("Running"))?.pod_ip.clone()
+}
+
+/// Addresses of the pods that run, by component.
+fn addresses(pods: &[Pod]) -> BTreeMap<String, Vec<String>> {
     let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for pod in pods.list(&params).await?.items {
-        let component = pod.metadata.labels.as_ref().and_then(|all| all.get("app.kubernetes.io/component")).cloned();
-        let status = pod.status.filter(|status| status.phase.as_deref() == Some("Running"));
-        if let (Some(component), Some(address)) = (component, status.and_then(|status| status.pod_ip)) {
-            found.entry(component).or_default().push(address);
-        }
+    for (component, address) in pods.iter().filter_map(|pod| Some((component(pod)?, address(pod)?))) {
+        found.entry(component).or_default().push(address);
     }
-    Ok(found)
+    found
 }
 
 /// What `GET /api/v1/status` says of processing.

@@ -114,7 +114,13 @@ fn part_status(facts: &Facts<'_>, live: &Objects, part: &Part) -> PartStatus {
         None => told("Progressing", Some("its pods are not made yet".into())),
         Some(state) if state.is_done() && state.wanted == 0 => told("Ready", Some("suspended".into())),
         Some(state) if state.is_done() => told("Ready", None),
-        Some(state) => told("Progressing", Some(format!("{} of {} pods are ready", state.ready, state.wanted))),
+        Some(state) => {
+            let ready = format!("{} of {} pods are ready", state.ready, state.wanted);
+            match degraded::why(facts, live, part) {
+                Some(why) => told(degraded::DEGRADED, Some(format!("{ready}: {}", cut(why)))),
+                None => told("Progressing", Some(ready)),
+            }
+        }
     }
 }
 

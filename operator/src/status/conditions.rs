@@ -15,7 +15,7 @@ pub(super) fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, Pa
     let (accepted, topics, workers) = (accepted(facts), topics(facts, live), workers(facts, states));
     let ready = ready(facts, [&accepted, &topics, &workers]);
     let degraded = degraded::degraded(facts, states);
-    let store = store::store(facts);
+    let store = store::store(facts, states);
     let schedules = facts.accepted.and_then(|accepted| schedules(facts, accepted));
     let always = [ready, accepted, topics, workers, progressing(facts), degraded];
     always.into_iter().chain(store).chain(schedules).chain(approved(facts)).collect()
@@ -43,13 +43,11 @@ pub(super) fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
     }
     let job = setup::job_name(facts.name, &accepted.hash);
     match job_state(live, &job) {
-        JobState::Complete => said("True", "Ready", "topics and buckets are as the spec says".into()),
+        JobState::Complete => said("True", "Ready", "topics are as the spec says".into()),
         JobState::Failed(why) => {
             said("False", "SetupFailed", format!("{why}; see kubectl logs job/{job}, put it right, and delete the job"))
         }
-        JobState::Absent | JobState::Running => {
-            said("False", "SettingUp", "topics and buckets are being set up".into())
-        }
+        JobState::Absent | JobState::Running => said("False", "SettingUp", "topics are being set up".into()),
     }
 }
 

@@ -1,7 +1,11 @@
 //! What is said of a pipeline in which state.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
 use super::*;
-use crate::accepted::tests::accepted;
+use crate::{accepted::tests::accepted, observed::Kind};
 
 #[test]
 fn a_refused_change_says_that_the_last_one_goes_on() {
@@ -46,4 +50,78 @@ fn what_is_not_known_is_not_ready_and_not_failed() {
     let status = status(&facts, None, "2026-01-01T00:00:00Z");
     assert_eq!(status.conditions[0].status, "Unknown");
     assert!(status.ingest.iter().chain(&status.sinks).all(|part| part.state == "Unknown"));
+}
+
+fn deployment(ready: i64, conditions: &Value) -> Value {
+    json!({
+        "metadata": {"generation": 1}, "spec": {"replicas": 1},
+        "status": {
+            "observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "readyReplicas": ready, "conditions": conditions,
+        },
+    })
+}
+
+/// Status, reason and message of a condition.
+fn said(status: &PipelineStatus, type_: &str) -> (String, String, String) {
+    let one = status.conditions.iter().find(|one| one.type_ == type_).unwrap();
+    (one.status.clone(), one.reason.clone(), one.message.clone())
+}
+
+#[test]
+fn a_part_that_fails_is_told_apart_from_one_that_starts_and_its_store_with_it() {
+    let accepted = accepted("multi-sink");
+    let with_store = accepted.spec.sinks.iter().find(|sink| sink.couchbase.is_some()).unwrap().name.clone();
+    let refused = json!([{"type": "ReplicaFailure", "status": "True",
+        "message": "pods \"x-1\" is forbidden: exceeded quota: small\nmore"}]);
+    let waits: BTreeMap<String, String> = [(format!("sink-{with_store}"), "CrashLoopBackOff".to_owned())].into();
+    let nothing = BTreeMap::new();
+    for (what, ready, conditions, waiting, degraded, store) in [
+        ("all work", 1, json!([]), &waits, ("False", "NothingFails", ""), ("True", "Ready")),
+        ("it starts", 0, json!([]), &nothing, ("False", "NothingFails", ""), ("False", "SinkNotReady")),
+        (
+            "it fails",
+            0,
+            json!([]),
+            &waits,
+            ("True", "PartsNotReady", "0 of 1 pods are ready: CrashLoopBackOff"),
+            ("False", "SinkNotReady"),
+        ),
+        (
+            "it may not be made",
+            0,
+            refused,
+            &nothing,
+            ("True", "PartsNotReady", "pods are refused: exceeded quota: small; the other"),
+            ("False", "SinkNotReady"),
+        ),
+    ] {
+        let name = |part: &Part| part.object_name("multi-sink");
+        let is_it = |part: &Part| part.item.as_deref() == Some(with_store.as_str());
+        let deployments = parts(&accepted.spec).into_iter().map(|part| {
+            let found = if is_it(&part) { deployment(ready, &conditions) } else { deployment(1, &json!([])) };
+            ((Kind::Deployment, name(&part)), found)
+        });
+        let observed = Reading::Known(deployments.collect());
+        let pulse = Pulse { waiting: waiting.clone(), ..Pulse::default() };
+        let steps = Steps::default();
+        let facts = Facts {
+            name: "multi-sink",
+            couchbase: CouchbaseOperator::Unasked,
+            generation: Some(1),
+            accepted: Some(&accepted),
+            refused: None,
+            plan: None,
+            is_paused: false,
+            pulse: &pulse,
+            observed: &observed,
+            steps: &steps,
+            trouble: None,
+        };
+        let status = status(&facts, None, "2026-01-01T00:00:00Z");
+        let found = said(&status, "Degraded");
+        assert_eq!((&*found.0, &*found.1), (degraded.0, degraded.1), "{what}: {found:?}");
+        assert!(found.2.contains(degraded.2), "{what}: {found:?}");
+        let found = said(&status, "StoreReady");
+        assert_eq!((&*found.0, &*found.1), store, "{what}: {found:?}");
+    }
 }

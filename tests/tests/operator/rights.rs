@@ -170,7 +170,7 @@ fn what_couchbases_operator_reads_is_made_and_stays() {
     cluster.until_condition("orders", "Ready", "True", "Ready");
 
     cluster.apply_text(&couchbase_kinds(), &[]).unwrap();
-    cluster.until_condition("orders", "StoreReady", "True", "Applied");
+    cluster.until_condition("orders", "StoreReady", "True", "Ready");
     let bucket = cluster.until("the bucket", || cluster.get("couchbasebucket/orders-sales"));
     assert_eq!(bucket["metadata"]["labels"]["cluster"], "shop");
     assert_eq!(bucket["spec"]["memoryQuota"], "256Mi");
