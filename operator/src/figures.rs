@@ -13,6 +13,9 @@ use crate::observed::Reading;
 /// Looks that are kept: ten minutes at one in half a minute.
 const LOOKS_MAX: usize = 20;
 
+/// Rows by which a sink has to fall behind before that is more than noise: one of its batches.
+const BEHIND_ROWS: u64 = 2_000;
+
 /// How far processing is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processing {
@@ -104,6 +107,24 @@ impl History {
         Reading::Known(Rates { arriving, processed, lag: last.lag })
     }
 
+    /// The sink that falls behind: at each of the last three looks more waited for it than before. One that is only late by
+    /// chance does not grow twice in a row for long.
+    #[must_use]
+    pub fn falling_behind(&self) -> Option<&str> {
+        let looks: Vec<&Figures> = self.looks.iter().rev().take(3).map(|(_, figures)| figures).collect();
+        let [last, before, first] = looks[..] else { return None };
+        let lag = |figures: &Figures, sink: &str| match figures.sinks.get(sink) {
+            Some(Reading::Known(lag)) => Some(*lag),
+            _ => None,
+        };
+        let grows = |sink: &str| {
+            let (last, before, first) = (lag(last, sink)?, lag(before, sink)?, lag(first, sink)?);
+            (last > before && before > first && last - first >= BEHIND_ROWS).then_some(last)
+        };
+        let behind = last.sinks.keys().filter_map(|sink| Some((grows(sink)?, sink.as_str())));
+        behind.max().map(|(_, sink)| sink)
+    }
+
     /// Share of the records read during these looks that were valid, if any were read.
     #[must_use]
     pub fn quality(&self) -> Option<f64> {
@@ -150,5 +171,27 @@ pub(crate) mod tests {
         assert!(matches!(history.rates(), Reading::Unknown(_)), "a topic that was made anew has no rate");
         (0..50).for_each(|_| history.add(start + step * 5, look(5, 0)));
         assert_eq!(history.looks.len(), LOOKS_MAX);
+    }
+
+    #[test]
+    fn a_sink_falls_behind_when_its_lag_grows_from_look_to_look() {
+        let known = |rows: [u64; 3]| rows.map(Some);
+        for (what, gold, want) in [
+            ("it grows", known([0, 5_000, 9_000]), Some("gold")),
+            ("it grew once", known([9_000, 0, 9_000]), None),
+            ("it shrinks", known([9_000, 5_000, 0]), None),
+            ("by less than a batch", known([0, 100, 200]), None),
+            ("nobody knows", [Some(0), None, Some(9_000)], None),
+        ] {
+            let (mut history, mut now) = (History::default(), Instant::now());
+            for lag in gold {
+                now += Duration::from_secs(30);
+                let gold = lag.map_or_else(|| Reading::Unknown("gone".into()), Reading::Known);
+                let sinks = [("gold".to_owned(), gold), ("lake".to_owned(), Reading::Known(7))].into();
+                history.add(now, Figures { sinks, ..look(0, 0) });
+            }
+            assert_eq!(history.falling_behind(), want, "{what}");
+        }
+        assert_eq!(History::default().falling_behind(), None);
     }
 }

@@ -105,6 +105,7 @@ impl Memory {
             partitions: partitions(spec),
             rates,
             capacity: self.capacity,
+            behind: self.history.falling_behind().map(str::to_owned),
             calm_for: self.calm_since.map_or(Duration::ZERO, |since| now.duration_since(since)),
             unchanged_for: self.wanted.and_then(|(_, since)| since).map(|since| now.duration_since(since)),
         };

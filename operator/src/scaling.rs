@@ -2,7 +2,7 @@
 //!
 //! `needed = (arriving + waiting / drainWithin) / (what a pod does x 0.8)`, moved up to the next number of pods that
 //! shortens the longest share of partitions. Up at once; down one useful number at a time, after a calm stretch; never from
-//! what is unknown, while pods start, or while a backlog is worked off.
+//! what is unknown, while pods start, or while a backlog is worked off; never up while a sink is what falls behind.
 
 use std::time::Duration;
 
@@ -36,6 +36,8 @@ pub struct Facts {
     pub rates: Reading<Rates>,
     /// What a pod was seen to do when it had enough to do, in events a second.
     pub capacity: Option<f64>,
+    /// The sink that falls behind, if one does.
+    pub behind: Option<String>,
     /// For how long fewer pods would have been enough.
     pub calm_for: Duration,
     /// Time since the number was changed.
@@ -106,6 +108,15 @@ pub fn decide(limits: &Autoscale, facts: &Facts) -> Decision {
         // No pod was ever busy: one step fewer will show what a pod does, if it is too few.
         None => choices.iter().copied().rfind(|choice| *choice < facts.current).unwrap_or(facts.current),
     };
+    if wanted > facts.current
+        && let Some(sink) = &facts.behind
+    {
+        let why = format!(
+            "stays at {}, not {wanted}: sink {sink} falls behind, more would only fill its topics",
+            facts.current
+        );
+        return stay(false, format!("{why}: {told}"));
+    }
     if wanted > facts.current {
         return Decision { replicas: wanted, is_calm: false, why: format!("{wanted}, from {}: {told}", facts.current) };
     }
@@ -150,6 +161,7 @@ mod tests {
             partitions: 12,
             rates: Reading::Known(Rates { arriving, processed, lag }),
             capacity,
+            behind: None,
             calm_for: Duration::ZERO,
             unchanged_for: None,
         }
@@ -161,12 +173,16 @@ mod tests {
         let unknown = |facts: Facts| Facts { rates: Reading::Unknown("brokers are gone".into()), ..facts };
         let starting = |facts: Facts| Facts { is_settled: false, ..facts };
         let new = |facts: Facts| Facts { unchanged_for: Some(Duration::from_secs(10)), ..facts };
+        let behind = |facts: Facts| Facts { behind: Some("gold".into()), ..facts };
         for (what, facts, want) in [
             ("enough", facts(2, 1_500.0, 0, Some(1_000.0)), 2),
             ("more arrives than pods can do", facts(2, 2_000.0, 9_000, Some(1_000.0)), 3),
             ("5 would do no more than 4, of 12 partitions", facts(2, 3_500.0, 9_000, Some(1_000.0)), 6),
             ("a backlog has to be gone in 300 s", facts(2, 1_000.0, 900_000, Some(1_000.0)), 6),
             ("never more than partitions", facts(6, 90_000.0, 90_000_000, Some(1_000.0)), 12),
+            ("a sink is what falls behind", behind(facts(2, 2_000.0, 9_000, Some(1_000.0))), 2),
+            ("fewer take nothing from a sink that falls behind", calm(behind(facts(6, 500.0, 0, Some(1_000.0)))), 4),
+            ("limits hold whatever a sink does", behind(facts(20, 0.0, 0, None)), 12),
             ("fewer, but not at once", facts(6, 500.0, 0, Some(1_000.0)), 6),
             ("one useful number at a time", calm(facts(6, 500.0, 0, Some(1_000.0))), 4),
             ("never fewer while a backlog is worked off", calm(facts(6, 500.0, 50_000, Some(1_000.0))), 6),
@@ -191,13 +207,14 @@ mod tests {
         fn whatever_is_measured(
             (least, more) in (1..20_u32, 0..40_u32), partitions in 1..64_u32, current in 0..80_u32,
             arriving in 0.0..1e6_f64, lag in 0..10_000_000_u64, capacity in proptest::option::of(0.1..1e5_f64),
-            calm in 0..600_u64, is_settled: bool, is_known: bool,
+            calm in 0..600_u64, is_settled: bool, is_known: bool, is_behind: bool,
         ) {
             let limits = limits(least, least + more);
             let mut facts = facts(current, arriving, lag, capacity);
             facts.partitions = partitions;
             facts.is_settled = is_settled;
             facts.calm_for = Duration::from_secs(calm);
+            facts.behind = is_behind.then(|| "gold".into());
             if !is_known {
                 facts.rates = Reading::Unknown("gone".into());
             }
@@ -205,6 +222,7 @@ mod tests {
             prop_assert!(decision.replicas >= 1 && decision.replicas <= partitions.min(least + more));
             let was_within = current >= least.min(partitions) && current <= (least + more).min(partitions);
             prop_assert!(decision.replicas == current || !was_within || (is_known && is_settled));
+            prop_assert!(!(was_within && is_behind) || decision.replicas <= current);
             if was_within && decision.replicas < current {
                 prop_assert!(facts.calm_for >= CALM_FOR);
             }
