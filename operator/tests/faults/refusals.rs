@@ -35,17 +35,23 @@ async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option
     }
 }
 
+async fn tried_again(server: &Server) {
+    let tries = server.refused().0;
+    until(server, "more tries", || (server.refused().0 >= tries + TRIES).then_some(())).await;
+}
+
 async fn is_told_once_and_forgotten(server: &Server, kind: &str, code: u16) {
     let told = until(server, "Degraded", || condition(server, "Degraded").filter(|one| one["status"] == "True"));
     let told = told.await;
     let message = told["message"].as_str().unwrap();
     assert_eq!(told["reason"], "ApplyFailed");
     assert!(message.contains(&format!("injected {code}")) && message.starts_with("apply "), "{kind}: {message}");
-    let before = server.with(|store| store.objects[&pipeline()].clone());
     let ready = condition(server, "Ready").unwrap();
     assert_eq!((&ready["status"], &ready["reason"]), (&"False".into(), &"ApplyFailed".into()));
-    let tries = server.refused().0;
-    until(server, "more tries", || (server.refused().0 >= tries + TRIES).then_some(())).await;
+    // The pods that may be made are ready by then.
+    tried_again(server).await;
+    let before = server.with(|store| store.objects[&pipeline()].clone());
+    tried_again(server).await;
     let after = server.with(|store| store.objects[&pipeline()].clone());
     assert_eq!(before, after, "{kind}: the same trouble was written again");
     assert_eq!(server.refused().1, ["ApplyFailed"], "{kind}");
