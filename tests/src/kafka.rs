@@ -299,6 +299,14 @@ pub fn make_topic(checked: &Checked, name: &str, partitions: u32, settings: &[(&
     Ok(admin(checked)?.apply(&Step::Create(wish))?)
 }
 
+/// Adds partitions to a topic, as somebody else would.
+///
+/// # Errors
+/// If the broker refuses.
+pub fn grow_topic(checked: &Checked, name: &str, to: u32) -> Result<()> {
+    Ok(admin(checked)?.apply(&Step::Grow { name: name.into(), from: 0, to })?)
+}
+
 /// Sets a topic, as somebody else would.
 ///
 /// # Errors

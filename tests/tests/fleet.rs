@@ -16,7 +16,7 @@ use engine::decimal::Decimal;
 use serde_json::Value;
 use tests::{
     binary::{free_address, root, run},
-    kafka::{Broker, raw_records},
+    kafka::{Broker, grow_topic, raw_records},
     reference::{cell::Cell, reference},
     roles::{PATIENCE, Role, SIGCONT, SIGSTOP, role},
 };
@@ -29,16 +29,21 @@ use worker::{
 const EVENTS: u64 = 150_000;
 const RATE: u64 = 15_000;
 
+/// Partitions of the example's topic.
+const PARTITIONS: u32 = 4;
+
 /// From a kill to the moment when every partition is processed again. The promise.
 const RECOVERY_MAX: Duration = Duration::from_secs(30);
 
 /// The example, with events at a rate and towards this broker.
-fn write_manifest(directory: &Path, broker: &Broker) -> PathBuf {
+fn write_manifest(directory: &Path, broker: &Broker, (count, partitions): (u64, u32)) -> PathBuf {
     let text = fs::read_to_string(root().join("examples/category-sales.yaml")).unwrap();
     let text = text.replace("kafka-bootstrap:9092", &broker.address);
-    let text = text.replace("eventsPerSecond: 1000", &format!("eventsPerSecond: {RATE}\n      count: {EVENTS}"));
-    assert!(text.contains(&broker.address) && text.contains(&format!("count: {EVENTS}")), "the example has changed");
-    let file = directory.join("pipeline.yaml");
+    let text = text.replace("eventsPerSecond: 1000", &format!("eventsPerSecond: {RATE}\n      count: {count}"));
+    let text = text.replace("    partitions: 4", &format!("    partitions: {partitions}"));
+    let said = [broker.address.clone(), format!("count: {count}"), format!("partitions: {partitions}")];
+    assert!(said.iter().all(|said| text.contains(said)), "the example has changed");
+    let file = directory.join(format!("pipeline-{partitions}.yaml"));
     fs::write(&file, text).unwrap();
     file
 }
@@ -91,8 +96,8 @@ struct Fleet {
     page: String,
     serve: Role,
     ingest: Option<Role>,
-    _directory: tempfile::TempDir,
-    _broker: Broker,
+    directory: tempfile::TempDir,
+    broker: Broker,
     /// One fleet at a time: the machine has few processors.
     _turn: MutexGuard<'static, ()>,
 }
@@ -104,14 +109,14 @@ impl Fleet {
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let broker = Broker::start().unwrap();
         let directory = tempfile::tempdir().unwrap();
-        let manifest = write_manifest(directory.path(), &broker);
+        let manifest = write_manifest(directory.path(), &broker, (EVENTS, PARTITIONS));
         let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
         let set_up = |more: &[&str]| run(role("setup", &manifest, more).unwrap(), PATIENCE).unwrap();
         assert!(set_up(&[]).status.success());
         assert!(set_up(&["--dry-run"]).stdout.contains("as they should be"));
         let page = free_address().unwrap();
         let serve = Role::start("serve", &manifest, &["--listen", &page]).unwrap();
-        Self { checked, manifest, page, serve, ingest: None, _directory: directory, _broker: broker, _turn: turn }
+        Self { checked, manifest, page, serve, ingest: None, directory, broker, _turn: turn }
     }
 
     fn processor(&self) -> Role {
@@ -130,22 +135,29 @@ impl Fleet {
 
     /// Waits until every partition is processed beyond where it ended at `then`.
     fn goes_on_after(&mut self, then: &BTreeMap<u32, (u64, u64)>) {
-        let goes_on =
-            || positions(&self.checked).iter().all(|(partition, (position, _))| *position > then[partition].1);
+        let goes_on = || {
+            let now = positions(&self.checked);
+            then.iter().all(|(partition, (_, end))| now[partition].0 > *end)
+        };
         self.serve.running.wait_for(PATIENCE, || goes_on().then_some(())).unwrap();
     }
 
     /// Waits for the last event, and compares everything with the reference.
     fn prove(&mut self) {
+        self.prove_all(EVENTS);
+    }
+
+    /// The same where more events were made than at first.
+    fn prove_all(&mut self, events: u64) {
         let ended = self.ingest.take().unwrap().running.wait(PATIENCE).unwrap();
         assert!(ended.status.success(), "{}", ended.stderr);
         let page = self.page.clone();
         let ledger = || get(&page, "/api/v1/ledger");
         let counted =
-            |ledger: Value| (ledger["tables"][0]["counted"] == EVENTS && ledger["unaccounted"] == 0).then_some(ledger);
+            |ledger: Value| (ledger["tables"][0]["counted"] == events && ledger["unaccounted"] == 0).then_some(ledger);
         let all = self.serve.running.wait_for(PATIENCE, || ledger().and_then(counted));
         let all = all.unwrap_or_else(|error| panic!("{error}: {:?}, {:?}", ledger(), positions(&self.checked)));
-        assert_eq!(all["streams"][0]["read"], EVENTS, "{all}");
+        assert_eq!(all["streams"][0]["read"], events, "{all}");
         // Early rows leave at most once in `emit.every`, so they may come after the ledger.
         let expected = expected(&self.checked);
         let equal = self.serve.running.wait_for(PATIENCE, || (served(&page) == expected).then_some(()));
@@ -190,4 +202,43 @@ fn a_sleeper_that_wakes_up_late_changes_nothing() {
     other.end_in_order().unwrap();
     fleet.prove();
     [sleeper, third, fleet.serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+/// Whether a processor says that partitions wait to be read.
+fn puts_aside(processor: &Role) -> bool {
+    let request = ureq::get(format!("http://{}/readyz", processor.health)).config().http_status_as_error(false).build();
+    let said = request.call().ok().and_then(|answer| answer.into_body().read_to_string().ok());
+    said.is_some_and(|said| said.contains("wait to be read: say the topic's `partitions`"))
+}
+
+#[test]
+fn partitions_that_are_added_while_processors_run_are_counted_by_them() {
+    let mut fleet = Fleet::set_up();
+    let (mut one, mut other, third) = (fleet.processor(), fleet.processor(), fleet.processor());
+    fleet.flow();
+    // Somebody adds them by hand: they wait, and what is read goes on.
+    let name = fleet.checked.manifest.spec.topics[0].name.clone();
+    grow_topic(&fleet.checked, &name, PARTITIONS + 2).unwrap();
+    third.end_in_order().unwrap();
+    let waits = || (puts_aside(&one) || puts_aside(&other)).then_some(());
+    fleet.serve.running.wait_for(PATIENCE, waits).unwrap();
+    let mut then = positions(&fleet.checked);
+    then.retain(|partition, _| *partition < PARTITIONS);
+    fleet.goes_on_after(&then);
+
+    let events = EVENTS + EVENTS / 2;
+    let grown = write_manifest(fleet.directory.path(), &fleet.broker, (events, PARTITIONS + 2));
+    tests::roles::set_up(&grown).unwrap();
+    fleet.serve.running.wait_for(PATIENCE, || (!puts_aside(&one) && !puts_aside(&other)).then_some(())).unwrap();
+    [&mut one, &mut other].into_iter().for_each(|role| role.wait_until_ready().unwrap());
+
+    // Ingesters know of partitions when they start.
+    let ended = fleet.ingest.take().unwrap().running.wait(PATIENCE).unwrap();
+    assert!(ended.status.success(), "{}", ended.stderr);
+    fleet.checked = crds::check(&fs::read_to_string(&grown).unwrap(), &[]).unwrap();
+    fleet.ingest = Some(Role::start("ingest", &grown, &["--name", "checkout", "--until-done"]).unwrap());
+    fleet.prove_all(events);
+    let filled = raw_records(&fleet.checked).unwrap().values().filter(|records| !records.is_empty()).count();
+    assert_eq!(filled as u32, PARTITIONS + 2, "the new partitions take part");
+    [one, other, fleet.serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }

@@ -64,7 +64,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let needed = [names.progress(), names.repaired(), names.dead_letters()];
     let needed = needed.into_iter().chain(checked.plan.topics.iter().map(|topic| topic.name.clone()));
     let watch = Watch::start(&cluster, needed.collect())?;
-    let begin = |epoch: &Epoch| start(epoch, &args, &cluster, &checked, &secrets, &registry);
+    let begin = |current: &Checked, epoch: &Epoch| start(epoch, &args, &cluster, current, &secrets, &registry);
     let mut epochs = Epochs::start(&cluster, &names, checked.clone(), Box::new(begin))?;
     let (ready, brokers) = (epochs.ready(), watch.downstream());
     let ready: Ready = Arc::new(move || brokers.ready().and_then(|()| ready()));

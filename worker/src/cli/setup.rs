@@ -1,7 +1,7 @@
 //! `clickstream setup`: makes and checks what a fleet needs, without Kubernetes.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -12,7 +12,7 @@ use super::{Mistake, delete, manifest::ManifestArgs};
 use crate::{
     kafka::{
         admin::Admin,
-        catalogue::{self, Catalogue},
+        catalogue::{self, Catalogue, Entry},
         client::Cluster,
         knock::knock,
         names::Names,
@@ -83,6 +83,10 @@ pub(super) fn prepare(
     let mut next = before.clone();
     change.iter().flat_map(|change| &change.entries).for_each(|entry| next.take(entry.clone()));
     make(cluster, &admin, &wishes(&checked, &catalogue::epochs(&next, &checked)?), dry_run)?;
+    let partitions = partitions(&checked);
+    if !dry_run && before.partitions != partitions {
+        catalogue::write(cluster, &names, &[Entry::Partitions(partitions)])?;
+    }
     for epoch in retired(&before, &next) {
         let (names, more) = (names.epoch(epoch), "nothing reads or writes them any more, and they may be deleted");
         let topics = [names.shuffle(), names.results(), names.checkpoints()].join(", ");
@@ -96,6 +100,11 @@ pub(super) fn prepare(
         catalogue::write(cluster, &names, &change.entries)?;
     }
     Ok(change.begins)
+}
+
+/// What processors that run are to know of the manifest's topics.
+fn partitions(checked: &Checked) -> BTreeMap<String, u32> {
+    checked.plan.topics.iter().map(|topic| (topic.name.clone(), topic.partitions)).collect()
 }
 
 /// Epochs that ran before and that nobody needs from now on.

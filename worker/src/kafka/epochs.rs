@@ -1,5 +1,6 @@
 //! The epochs that a processor works on, as the catalogue says from moment to moment: one that begins is started, one that
-//! nobody needs any more is ended. A catalogue that is another manifest's changes nothing here: that is for who comes next.
+//! nobody needs any more is ended, and all are told of partitions that topics have grown by. What else another manifest has
+//! put into the catalogue changes nothing here: that is for who comes next.
 
 use std::{
     collections::BTreeMap,
@@ -14,15 +15,15 @@ use std::{
 use crds::Checked;
 
 use super::{
-    catalogue::{self, CatalogueFeed, Epoch, agree, epochs},
+    catalogue::{self, CatalogueFeed, Epoch, agree, epochs, grown},
     client::Cluster,
     names::Names,
     process::{ProcessError, Processor, Shared},
 };
 use crate::health::Ready;
 
-/// Starts the threads of an epoch, once its topics are there.
-pub type Start<'a> = Box<dyn Fn(&Epoch) -> anyhow::Result<Processor> + 'a>;
+/// Starts the threads of an epoch under the manifest that counts now, once its topics are there.
+pub type Start<'a> = Box<dyn Fn(&Checked, &Epoch) -> anyhow::Result<Processor> + 'a>;
 
 /// Everything that runs.
 pub struct Epochs<'a> {
@@ -45,6 +46,7 @@ impl<'a> Epochs<'a> {
     pub fn start(cluster: &Cluster, names: &Names, checked: Checked, start: Start<'a>) -> anyhow::Result<Self> {
         let mut catalogue = CatalogueFeed::open(cluster, names)?;
         catalogue.whole()?;
+        let checked = grown(&catalogue.catalogue, checked);
         let mut all = Self {
             cluster: cluster.clone(),
             names: names.clone(),
@@ -64,8 +66,25 @@ impl<'a> Epochs<'a> {
     /// # Errors
     /// Where one cannot be started, or ended in disorder.
     pub fn turn(&mut self) -> anyhow::Result<()> {
-        if self.catalogue.look(Duration::ZERO)? && agree(&self.catalogue.catalogue, &self.checked).is_ok() {
+        if !self.catalogue.look(Duration::ZERO)? {
+            return Ok(());
+        }
+        self.grow()?;
+        if agree(&self.catalogue.catalogue, &self.checked).is_ok() {
             self.follow()?;
+        }
+        Ok(())
+    }
+
+    /// Tells what runs that topics have grown. Whatever else is in a manifest that grew them: what comes in counts.
+    fn grow(&mut self) -> anyhow::Result<()> {
+        let grown = grown(&self.catalogue.catalogue, self.checked.clone());
+        if grown.manifest.spec.topics == self.checked.manifest.spec.topics {
+            return Ok(());
+        }
+        self.checked = grown;
+        for epoch in epochs(&self.catalogue.catalogue, &self.checked)? {
+            self.running.get(&epoch.number).into_iter().for_each(|runs| runs.grow(epoch.checked.plan.clone()));
         }
         Ok(())
     }
@@ -81,7 +100,7 @@ impl<'a> Epochs<'a> {
         let new: Vec<Epoch> = wanted.into_iter().filter(|epoch| !self.running.contains_key(&epoch.number)).collect();
         for epoch in &new {
             tracing::info!(epoch = epoch.number, "begins");
-            self.running.insert(epoch.number, (self.start)(epoch)?);
+            self.running.insert(epoch.number, (self.start)(&self.checked, epoch)?);
         }
         let is_behind = |epoch: &Epoch| !self.catalogue.catalogue.caught_up.contains(&epoch.number);
         let behind: Vec<Epoch> = new.into_iter().filter(is_behind).collect();

@@ -5,7 +5,7 @@
 //!  process: runs every epoch that somebody needs, and writes down which have caught up
 //!  serve, sinks: of each table the newest epoch that has caught up
 //! ```
-//! It lies in the progress topic under keys of its own, each with one meaning and, but for the revision, one value for
+//! It lies in the progress topic under keys of its own, each with one meaning and, but for the revision and numbers of partitions, one value for
 //! ever: writing one twice changes nothing, so nobody has to agree with anybody about who writes.
 //!
 //! Invariants: a table's epoch only grows. A table whose definition has not changed keeps its epoch, its topics and its
@@ -22,7 +22,7 @@ pub use caught_up::{Look, watch};
 pub use compare::{Differences, compare};
 pub use epoch::{Epoch, epochs};
 pub use feed::{CatalogueFeed, read, write};
-pub use revise::{Change, abandon, agree, revise, settle};
+pub use revise::{Change, abandon, agree, grown, revise, settle};
 pub use view::View;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +75,8 @@ pub struct Catalogue {
     pub released: BTreeSet<u32>,
     /// What sinks deleted of older epochs, in words of their own.
     pub cleared: BTreeSet<String>,
+    /// Partitions of raw topics, as the last `setup` left them: processors that run learn here that topics have grown.
+    pub partitions: BTreeMap<String, u32>,
 }
 
 /// One thing to write down.
@@ -82,6 +84,8 @@ pub struct Catalogue {
 pub enum Entry {
     /// What the pipeline computes from now on. Last of a change.
     Revision(Revision),
+    /// How many partitions raw topics have.
+    Partitions(BTreeMap<String, u32>),
     /// What an epoch computes.
     Manifest(u32, String),
     /// An epoch has caught up.
@@ -94,6 +98,7 @@ pub enum Entry {
 
 /// Keys; no ingester's name, which is the key of its progress, begins so.
 const REVISION: &str = "_revision";
+const PARTITIONS: &str = "_partitions";
 const MANIFEST: &str = "_epoch.";
 const CAUGHT_UP: &str = "_caught_up.";
 const RELEASED: &str = "_released.";
@@ -107,6 +112,10 @@ impl Entry {
             Self::Revision(revision) => {
                 let text = serde_json::to_string(revision).expect("a revision is plain data");
                 (REVISION.into(), text)
+            }
+            Self::Partitions(partitions) => {
+                let text = serde_json::to_string(partitions).expect("numbers by name are plain data");
+                (PARTITIONS.into(), text)
             }
             Self::Manifest(epoch, text) => (format!("{MANIFEST}{epoch}"), text.clone()),
             Self::CaughtUp(epoch) => (format!("{CAUGHT_UP}{epoch}"), "true".into()),
@@ -123,6 +132,9 @@ impl Entry {
         if key == REVISION {
             return serde_json::from_slice(value).ok().map(Self::Revision);
         }
+        if key == PARTITIONS {
+            return serde_json::from_slice(value).ok().map(Self::Partitions);
+        }
         if let Some(epoch) = number(MANIFEST) {
             return Some(Self::Manifest(epoch, String::from_utf8_lossy(value).into_owned()));
         }
@@ -138,6 +150,7 @@ impl Catalogue {
     pub fn take(&mut self, entry: Entry) {
         match entry {
             Entry::Revision(revision) => self.revision = Some(revision),
+            Entry::Partitions(partitions) => self.partitions = partitions,
             Entry::Manifest(epoch, text) => drop(self.manifests.insert(epoch, text)),
             Entry::CaughtUp(epoch) => drop(self.caught_up.insert(epoch)),
             Entry::Released(epoch) => drop(self.released.insert(epoch)),

@@ -157,6 +157,24 @@ pub fn settle(catalogue: &Catalogue, checked: Checked) -> Checked {
     Checked { warnings: checked.warnings, ..settled }
 }
 
+/// The manifest with the partitions that `setup` gave its topics since: whoever runs by an older text reads all of them.
+///
+/// # Panics
+/// Never: what was checked once is right, with more partitions too.
+#[must_use]
+pub fn grown(catalogue: &Catalogue, checked: Checked) -> Checked {
+    let mut manifest = checked.manifest.clone();
+    for topic in &mut manifest.spec.topics {
+        topic.partitions =
+            catalogue.partitions.get(&topic.name).map_or(topic.partitions, |now| topic.partitions.max(*now));
+    }
+    if manifest.spec.topics == checked.manifest.spec.topics {
+        return checked;
+    }
+    let grown = crds::check(&manifest.text(), &[]).expect("a manifest that was right is right with more partitions");
+    Checked { warnings: checked.warnings, ..grown }
+}
+
 /// Makes sure that the catalogue is that of this manifest.
 ///
 /// # Errors
@@ -258,5 +276,15 @@ mod tests {
         let topic = &first.manifest.spec.topics[0].name;
         let grown = settle(&catalogue, checked(&[(&format!("topics.{topic}.partitions"), "48")]));
         assert_eq!(change(&catalogue, &grown), None, "a topic that grows rebuilds nothing");
+
+        // Who runs by the older manifest learns of it from the catalogue.
+        let mut catalogue = catalogue;
+        let entry = Entry::Partitions([(topic.clone(), 48), ("another".into(), 7)].into());
+        let (key, value) = entry.record();
+        catalogue.take(Entry::read(key.as_bytes(), value.as_bytes()).unwrap());
+        let learnt = super::grown(&catalogue, settle(&catalogue, first.clone()));
+        assert_eq!((&learnt.plan, &learnt.manifest.spec.topics), (&grown.plan, &grown.manifest.spec.topics));
+        catalogue.partitions.insert(topic.clone(), 1);
+        assert_eq!(super::grown(&catalogue, grown.clone()).plan, grown.plan, "partitions are never taken away");
     }
 }

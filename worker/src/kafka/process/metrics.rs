@@ -96,6 +96,8 @@ pub struct ThreadState {
     replaying: AtomicUsize,
     /// Why it began again last.
     problem: Mutex<String>,
+    /// Why it does not read something that the group gave it; empty where it reads all of it.
+    aside: Mutex<String>,
     /// By stage: since when the task that waits longest for a checkpoint waits; never if none does.
     waiting_since: [AtomicI64; 2],
 }
@@ -110,6 +112,7 @@ impl Default for ThreadState {
             tasks: AtomicUsize::default(),
             replaying: AtomicUsize::default(),
             problem: Mutex::default(),
+            aside: Mutex::default(),
             waiting_since: [AtomicI64::new(NEVER), AtomicI64::new(NEVER)],
         }
     }
@@ -157,6 +160,11 @@ impl ThreadState {
         self.tell(false, 0, 0);
     }
 
+    /// Says why it does not read something that the group gave it; nothing where it reads all of it.
+    pub fn tell_aside(&self, why: String) {
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
     /// How many tasks it has.
     #[must_use]
     pub fn tasks(&self) -> usize {
@@ -173,8 +181,10 @@ impl ThreadState {
             let because = if problem.is_empty() { String::new() } else { format!(": {problem}") };
             return Err(format!("a thread has not joined its group{because}"));
         }
+        let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         match self.replaying.load(Ordering::Acquire) {
-            0 => Ok(()),
+            0 if aside.is_empty() => Ok(()),
+            0 => Err(aside.clone()),
             tasks => Err(format!("{tasks} tasks are being replayed")),
         }
     }

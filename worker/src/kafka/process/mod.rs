@@ -21,7 +21,7 @@ mod transaction;
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -85,14 +85,6 @@ pub enum ProcessError {
         /// First offset that is still there.
         log_start: u64,
     },
-    /// A topic has partitions that the manifest does not know.
-    #[error("topic {topic} has a partition {partition} that the manifest does not know: raise its `partitions`")]
-    Unplanned {
-        /// The topic.
-        topic: String,
-        /// The partition.
-        partition: u32,
-    },
     /// A thread of ours has a bug.
     #[error("a processing thread panicked")]
     Panicked,
@@ -102,7 +94,11 @@ pub enum ProcessError {
 pub struct Shared {
     cluster: Cluster,
     names: Names,
-    plan: Arc<Plan>,
+    /// Another one with more partitions where topics have grown. Written by [`Processor::grow`], read by each thread when it
+    /// sees that it has an older one.
+    plan: Mutex<Arc<Plan>>,
+    /// Counts plans.
+    plan_number: AtomicU64,
     tells: Vec<bool>,
     schemas: Vec<TableSchema>,
     context: Arc<MapContext>,
@@ -164,7 +160,8 @@ impl Processor {
             schemas: schemas(&plan),
             names,
             cluster: options.cluster,
-            plan,
+            plan: Mutex::new(plan),
+            plan_number: AtomicU64::new(0),
             tells,
             context: options.context,
             checkpoints: options.checkpoints,
@@ -191,6 +188,14 @@ impl Processor {
         self.writer.has_failed() || self.threads.iter().any(JoinHandle::is_finished)
     }
 
+    /// Tells the threads that topics have grown: the plan is the same but for more partitions. Each puts its tasks down in
+    /// order and goes on with them under the new plan, and with the partitions that it could not read until now.
+    pub fn grow(&self, plan: Plan) {
+        let mut current = self.shared.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(plan);
+        self.shared.plan_number.fetch_add(1, Ordering::Release);
+    }
+
     /// Tells the threads to end, and does not wait for them.
     pub fn ask_to_stop(&self) {
         self.shared.stop.store(true, Ordering::Release);
@@ -214,6 +219,12 @@ impl Processor {
 }
 
 impl Shared {
+    /// The plan that counts now, and its number.
+    fn plan(&self) -> (u64, Arc<Plan>) {
+        let plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        (self.plan_number.load(Ordering::Acquire), Arc::clone(&plan))
+    }
+
     /// Whether all threads do their work, or what one waits for.
     ///
     /// # Errors

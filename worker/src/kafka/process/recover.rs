@@ -1,6 +1,11 @@
 //! Carries out what [`engine::recovery::decide`] decides for a partition that was just given to us.
 
-use engine::recovery::{Decision, Facts, decide};
+use std::sync::Arc;
+
+use engine::{
+    plan::Plan,
+    recovery::{Decision, Facts, decide},
+};
 
 use super::{ProcessError, Shared, sources::Role, task::Work};
 use crate::kafka::checkpoints::Stored;
@@ -20,7 +25,7 @@ pub struct Recovered {
 /// # Errors
 /// [`ProcessError::StateLost`] where input is gone that no readable checkpoint covers.
 pub fn recover(
-    shared: &Shared,
+    (shared, plan): (&Shared, &Arc<Plan>),
     role: &Role,
     name: &str,
     stored: &Stored,
@@ -28,7 +33,7 @@ pub fn recover(
     log_start: u64,
 ) -> Result<Recovered, ProcessError> {
     let fresh = |from, committed| {
-        let work = role.fresh(&shared.plan, &shared.context);
+        let work = role.fresh(plan, &shared.context);
         Recovered { work, from, committed }
     };
     let is_map = matches!(role, Role::Source(_));
@@ -45,7 +50,7 @@ pub fn recover(
             Decision::StateLost { .. } => return Err(lost(name, log_start)),
             Decision::Restore(found) => {
                 let restored = match stored.bytes(&found)? {
-                    Some(bytes) => role.restore(&shared.plan, &shared.context, &bytes).map_err(|it| it.to_string()),
+                    Some(bytes) => role.restore(plan, &shared.context, &bytes).map_err(|it| it.to_string()),
                     None => Err("it is not as it was written".into()),
                 };
                 match restored {

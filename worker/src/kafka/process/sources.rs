@@ -11,7 +11,7 @@ use engine::{
     time::Millis,
 };
 
-use super::{ProcessError, member::Place, task::Work};
+use super::{member::Place, task::Work};
 use crate::kafka::names::Names;
 
 /// What a partition is to the pipeline.
@@ -31,22 +31,19 @@ pub fn topics(names: &Names, plan: &Plan) -> Vec<String> {
 }
 
 impl Role {
-    /// What `place` is.
-    ///
-    /// # Errors
-    /// [`ProcessError::Unplanned`] where the plan does not know it: somebody added partitions behind the manifest's back.
-    pub fn of(place: &Place, names: &Names, plan: &Plan) -> Result<Self, ProcessError> {
+    /// What `place` is; none where the plan does not know it: its topic has grown, and `setup` has not said so yet.
+    #[must_use]
+    pub fn of(place: &Place, names: &Names, plan: &Plan) -> Option<Self> {
         let partition = place.partition;
-        let unplanned = || ProcessError::Unplanned { topic: place.topic.clone(), partition };
         let (role, partitions) = if place.topic == names.shuffle() {
             (Self::Shuffle(partition), plan.shuffle_partitions)
         } else if place.topic == names.repaired() {
             (Self::Source(Source { topic: Source::REPAIRED, partition }), 1)
         } else {
-            let topic = plan.topics.iter().position(|topic| topic.name == place.topic).ok_or_else(unplanned)?;
+            let topic = plan.topics.iter().position(|topic| topic.name == place.topic)?;
             (Self::Source(Source { topic: topic as u32, partition }), plan.topics[topic].partitions)
         };
-        if partition < partitions { Ok(role) } else { Err(unplanned()) }
+        (partition < partitions).then_some(role)
     }
 
     /// The task's name, as the laptop names it too.

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::{output::Output, time::Millis};
+use engine::{output::Output, plan::Plan, time::Millis};
 
 use super::{
     ProcessError, Shared,
@@ -19,7 +19,12 @@ use super::{
     told,
     transaction::{Targets, Transactions},
 };
-use crate::{clock, kafka::checkpoints::CheckpointQueue, metrics::Stage, ports::LogError};
+use crate::{
+    clock,
+    kafka::{checkpoints::CheckpointQueue, context::is_news},
+    metrics::Stage,
+    ports::LogError,
+};
 
 /// Milliseconds between two commits of a thread that has something to say.
 const COMMIT_EVERY_MS: Millis = 250;
@@ -37,6 +42,10 @@ const END_TIME_MAX: Duration = Duration::from_millis(500);
 /// A thread and what it owns. Fields are dropped in this order: tasks hold the consumer, which leaves the group last.
 pub struct Thread {
     tasks: Vec<Task>,
+    /// What the group gave us and the plan does not know: it is not read until `setup` has said that the topic has grown.
+    aside: Vec<Place>,
+    plan: Arc<Plan>,
+    plan_number: u64,
     transactions: Transactions,
     member: Member,
     shared: Arc<Shared>,
@@ -56,13 +65,18 @@ impl Thread {
     pub fn start(shared: &Arc<Shared>, queue: CheckpointQueue, number: usize) -> Result<Self, ProcessError> {
         let id = shared.names.process_transaction(&shared.instance, number);
         let transactions = Transactions::start(&shared.cluster, &id)?;
-        let member = Member::join(&shared.cluster, &shared.names, &id, &topics(&shared.names, &shared.plan))?;
+        let (plan_number, plan) = shared.plan();
+        let member = Member::join(&shared.cluster, &shared.names, &id, &topics(&shared.names, &plan))?;
+        shared.state[number].tell_aside(String::new());
         Ok(Self {
             tasks: Vec::new(),
+            aside: Vec::new(),
             transactions,
             member,
             queue,
-            targets: Targets::new(&shared.names, &shared.plan, shared.tells.clone()),
+            targets: Targets::new(&shared.names, &plan, shared.tells.clone()),
+            plan,
+            plan_number,
             number,
             id,
             output: Output::default(),
@@ -79,6 +93,9 @@ impl Thread {
         while !self.shared.stop.load(Ordering::Acquire) {
             for change in self.member.poll() {
                 self.answer(change)?;
+            }
+            if self.plan_number != self.shared.plan_number.load(Ordering::Acquire) {
+                self.grow()?;
             }
             let now = clock::now();
             let read = self.read(now)?;
@@ -122,21 +139,60 @@ impl Thread {
 
     fn give_up(&mut self, places: &[Place]) -> Result<(), ProcessError> {
         self.tasks.retain(|task| !places.contains(&task.place));
-        Ok(self.member.unassign(places)?)
+        let read: Vec<Place> = places.iter().filter(|place| !self.aside.contains(place)).cloned().collect();
+        self.aside.retain(|place| !places.contains(place));
+        self.tell_aside();
+        Ok(self.member.unassign(&read)?)
+    }
+
+    /// Goes on under a plan that knows more partitions, and begins those that nobody could read before.
+    fn grow(&mut self) -> Result<(), ProcessError> {
+        let committed = self.commit(clock::now(), true);
+        (self.plan_number, self.plan) = self.shared.plan();
+        tracing::info!(thread = self.number, "topics have grown: going on with all of their partitions");
+        match committed {
+            Ok(()) => self.begin_again(&[]),
+            Err(error) => self.recover_all(&error),
+        }
+    }
+
+    /// What of `places` the plan knows. The rest is put aside.
+    fn known(&mut self, places: Vec<Place>) -> (Vec<Place>, Vec<Role>) {
+        let (mut known, mut roles) = (Vec::new(), Vec::new());
+        for place in places {
+            match Role::of(&place, &self.shared.names, &self.plan) {
+                Some(role) => {
+                    known.push(place);
+                    roles.push(role);
+                }
+                None => self.aside.push(place),
+            }
+        }
+        self.tell_aside();
+        (known, roles)
+    }
+
+    fn tell_aside(&self) {
+        let wait = "wait to be read: say the topic's `partitions` in the manifest, and run `clickstream setup`";
+        let why =
+            if self.aside.is_empty() { String::new() } else { format!("{} {wait}", names(&self.aside).join(", ")) };
+        if !why.is_empty() && is_news(&why) {
+            tracing::warn!(thread = self.number, why);
+        }
+        self.shared.state[self.number].tell_aside(why);
     }
 
     /// Recovers the tasks of `places` and begins to read them.
     fn adopt(&mut self, places: Vec<Place>) -> Result<(), ProcessError> {
+        let (places, roles) = self.known(places);
         if places.is_empty() {
             return Ok(self.member.assign(&[])?);
         }
         let began = Instant::now();
         let shared = Arc::clone(&self.shared);
-        let roles = places.iter().map(|place| Role::of(place, &shared.names, &shared.plan));
-        let roles: Vec<Role> = roles.collect::<Result<_, _>>()?;
         fence_the_dead(&shared.cluster, &shared.names, &self.member, &places, &self.id)?;
         let committed = self.member.committed(&places)?;
-        let names: Vec<String> = roles.iter().map(|role| role.task_name(&shared.plan)).collect();
+        let names: Vec<String> = roles.iter().map(|role| role.task_name(&self.plan)).collect();
         let stored = shared.checkpoints.read(&names)?;
         let now = clock::now();
         let mut from = Vec::new();
@@ -144,10 +200,10 @@ impl Thread {
             let Range { start: log_start, end } = self.member.offsets(&place, super::client_time())?;
             let stored = &stored[name];
             refuse_another_log(&place, committed, stored.newest(), end)?;
-            let recovered = recover(&shared, role, name, stored, committed, log_start)?;
+            let recovered = recover((&shared, &self.plan), role, name, stored, committed, log_start)?;
             self.queue.know(name, stored);
             let (start, until) = (recovered.from, recovered.committed);
-            let mut task = Task::new(role, &shared.plan, &self.member, place.clone(), recovered, now);
+            let mut task = Task::new(role, &self.plan, &self.member, place.clone(), recovered, now);
             if start > task.work.position() {
                 task.checkpoint_soon();
             }
@@ -269,7 +325,7 @@ impl Thread {
             let checkpoint = last || task.wants_checkpoint(now, every_ms);
             task.flush(now, checkpoint, &mut self.output);
             whole.push(checkpoint);
-            let what = (&self.targets, &*shared.plan, &*shared.schemas);
+            let what = (&self.targets, &*self.plan, &*shared.schemas);
             open.write(&mut self.output, what, (&task.place, task.work.position()))?;
         }
         open.commit(&self.member)?;
@@ -290,14 +346,22 @@ impl Thread {
     fn start_over(&mut self, leaving: &[Place]) -> Result<(), ProcessError> {
         self.shared.metrics.commits_failed.inc();
         self.output.clear();
-        let mine: Vec<Place> = self.tasks.drain(..).map(|task| task.place).collect();
-        let staying: Vec<Place> = mine.into_iter().filter(|place| !leaving.contains(place)).collect();
         // A new producer under the same id ends what the old one left open.
         self.transactions = Transactions::start(&self.shared.cluster, &self.id)?;
+        self.begin_again(leaving)
+    }
+
+    /// Drops all tasks, and recovers those that are not `leaving`.
+    fn begin_again(&mut self, leaving: &[Place]) -> Result<(), ProcessError> {
+        let mine: Vec<Place> = self.tasks.drain(..).map(|task| task.place).collect();
+        let mut staying: Vec<Place> = mine.into_iter().filter(|place| !leaving.contains(place)).collect();
         if !self.member.is_current() {
             return Ok(());
         }
         self.member.unassign(&staying)?;
+        let (leaving, again) = std::mem::take(&mut self.aside).into_iter().partition(|place| leaving.contains(place));
+        self.aside = leaving;
+        staying.extend::<Vec<Place>>(again);
         self.adopt(staying)
     }
 
