@@ -180,6 +180,11 @@ impl Fleet {
     fn process(&self, run: usize, programs: &[Limit]) -> Result<Cost> {
         let name = format!("w2-{run}");
         let manifest = self.manifest(&name, "events", "")?;
+        // The pipeline that wrote the events looks after their topic.
+        let (topic, looks) = (format!("partitions: {PARTITIONS}}}"), "managementPolicy: Observe}");
+        let text = std::fs::read_to_string(&manifest)?;
+        ensure!(text.contains(&topic), "the manifest of W2 has changed");
+        std::fs::write(&manifest, text.replace(&topic, &format!("partitions: {PARTITIONS}, {looks}")))?;
         set_up(&manifest)?;
         let mut process = Role::start("process", &manifest, &[])?;
         let clock = wait_for_work(&mut process, "clickstream_process_records_total{epoch=\"1\"}")?;
