@@ -13,7 +13,7 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, CString, c_char},
-    ptr::{self, NonNull},
+    ptr::NonNull,
     slice,
     time::Duration,
 };
