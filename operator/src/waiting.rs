@@ -20,6 +20,9 @@ pub enum Waits {
     Ask,
 }
 
+/// Letters of a container's last words that are told.
+const SAID_MAX: usize = 300;
+
 /// Judges a pod.
 #[must_use]
 pub fn waits(pod: &Pod, now: jiff::Timestamp) -> Waits {
@@ -53,10 +56,12 @@ fn fails(container: &ContainerStatus) -> Option<String> {
     // Between two ends it runs for a while: that is no reason to tell something else.
     if let Some(ended) = last.filter(|_| container.restart_count > 0) {
         let reason = ended.reason.as_deref().unwrap_or("Error");
-        return Some(format!(
-            "CrashLoopBackOff: it ends with exit code {} ({reason}), see kubectl logs -p",
-            ended.exit_code
-        ));
+        // Only who is told to leaves a message: the last line of it is why.
+        let said = ended.message.as_deref().and_then(|text| text.trim_end().lines().next_back()).unwrap_or_default();
+        let said: String = said.chars().take(SAID_MAX).collect();
+        let said = if said.is_empty() { said } else { format!(": {said}") };
+        let code = ended.exit_code;
+        return Some(format!("CrashLoopBackOff: it ends with exit code {code} ({reason}){said}, see kubectl logs -p"));
     }
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let said = waiting.message.as_deref().unwrap_or_default();
@@ -129,6 +134,9 @@ mod tests {
         };
         let ended = json!({"terminated": {"exitCode": 2, "reason": "Error"}});
         let backing_off = json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 40s restarting"}});
+        let with_words =
+            json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "made a\nerror: no broker\n"}});
+        let words = "CrashLoopBackOff: it ends with exit code 1 (Error): error: no broker, see kubectl logs -p";
         let unschedulable = json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"},
         ]});
@@ -145,6 +153,7 @@ mod tests {
             (waiting("ImagePullBackOff", "Back-off pulling image"), 500, image),
             (container(&backing_off, &ended, 3), 5, crash),
             (container(&json!({"running": {}}), &ended, 4), 5, crash),
+            (container(&backing_off, &with_words, 3), 5, words),
             (waiting("ContainerCreating", ""), 70, mounts),
             (unschedulable, 70, "no node takes it: 0/3 nodes are available"),
         ] {

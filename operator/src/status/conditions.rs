@@ -47,7 +47,10 @@ pub(super) fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
         JobState::Failed(why) => {
             said("False", "SetupFailed", format!("{why}; see kubectl logs job/{job}, put it right, and delete the job"))
         }
-        JobState::Absent | JobState::Running => said("False", "SettingUp", "topics are being set up".into()),
+        JobState::Absent | JobState::Running => {
+            let why = facts.pulse.waiting.get("setup").map(|why| format!("; it is tried again and again: {why}"));
+            said("False", "SettingUp", format!("topics are being set up{}", why.unwrap_or_default()))
+        }
     }
 }
 
