@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use crds::Checked;
 use engine::{decimal::Decimal, output::Source, time::rfc3339};
 use serde_json::{Value, json};
 use worker::{kafka::client::Cluster, secrets::Secrets};
 
 use crate::{
+    binary::root,
     kafka::raw_partition,
     reference::{Input, cell::Cell, reference},
 };
@@ -31,6 +32,20 @@ const BATCH: u64 = 200;
 const STEP_MS: i64 = 10;
 
 const CATEGORIES: [&str; 6] = ["Electronics", "Fashion", "Beauty", "Home", "Sports", "Grocery"];
+
+/// The example, with a collector at an address in place of the generator.
+///
+/// # Errors
+/// If the example has changed.
+pub fn over_http(bootstrap: &str, collector: &str) -> Result<String> {
+    let text = std::fs::read_to_string(root().join("examples/category-sales.yaml"))?;
+    ensure!(text.contains("kafka-bootstrap:9092"), "the example names other brokers");
+    let text = text.replace("kafka-bootstrap:9092", bootstrap);
+    let (before, rest) = text.split_once("    synthetic:").context("the example does not generate its events")?;
+    let (_, after) = rest.split_once("  streams:").context("the example has no stream")?;
+    let (_, port) = collector.rsplit_once(':').context("an address has a port")?;
+    Ok(format!("{before}    http: {{port: {port}}}\n  streams:{after}"))
+}
 
 /// Posts events until it is told to stop; a post that failed is posted again, so that events may come twice, and none is
 /// left out.

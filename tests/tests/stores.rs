@@ -15,11 +15,11 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 use tests::{
-    binary::{Running, clickstream, free_address, root, run},
+    binary::{Running, clickstream, free_address, run},
     couchbase::{Double, PASSWORD},
     kafka::Broker,
     roles::wait,
-    sales::{Rows, Shop, expected, row},
+    sales::{Rows, Shop, expected, over_http, row},
     servers::Server,
 };
 use tokio_postgres::NoTls;
@@ -83,7 +83,7 @@ impl Fleet {
         fs::copy(url, secrets.path().join("postgres/url")).unwrap();
         let collector = free_address().unwrap();
         let manifest = directory.path().join("pipeline.yaml");
-        fs::write(&manifest, example(&broker.address, &collector)).unwrap();
+        fs::write(&manifest, over_http(&broker.address, &collector).unwrap()).unwrap();
         let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
         let fleet = Self {
             checked,
@@ -189,16 +189,6 @@ impl Fleet {
         let found = get(&self.page, "/api/v1/tables/category_sales?limit=10000").unwrap_or_default();
         found["rows"].as_array().into_iter().flatten().map(|found| row(found).unwrap()).collect()
     }
-}
-
-/// The example, with a collector in place of the generator.
-fn example(broker: &str, collector: &str) -> String {
-    let text = fs::read_to_string(root().join("examples/category-sales.yaml")).unwrap();
-    let text = text.replace("kafka-bootstrap:9092", broker);
-    let (before, rest) = text.split_once("    synthetic:").expect("the example generates its events");
-    let (_, after) = rest.split_once("  streams:").expect("the example has a stream");
-    let (_, port) = collector.rsplit_once(':').expect("an address has a port");
-    format!("{before}    http: {{port: {port}}}\n  streams:{after}")
 }
 
 fn get(address: &str, path: &str) -> Option<Value> {

@@ -65,6 +65,9 @@ pub trait IngestLog: Send {
     /// When the log cannot be read.
     fn progress(&self, ingester: &str) -> Result<Option<Vec<u8>>, LogError>;
 
+    /// `ingester` ends in order and will not ask for its progress again, if it is one of several that each have their own.
+    fn end(&mut self, _ingester: &str) {}
+
     /// The number of partitions of a raw topic; 0 if there is none of that name.
     fn partitions(&self, topic: &str) -> u32;
 

@@ -18,7 +18,7 @@ use prometheus::{IntCounter, IntGauge, Registry};
 
 use super::{
     Mistake,
-    role::{Role, RoleArgs},
+    role::{Role, RoleArgs, host},
 };
 use crate::{
     health::{HealthServer, Ready, downstream::Downstream},
@@ -44,9 +44,9 @@ pub struct Args {
     name: String,
     #[command(flatten)]
     role: RoleArgs,
-    /// Tells replicas of one collector apart; a pod's name does.
-    #[arg(long, env = "HOSTNAME", default_value = "0")]
-    instance: String,
+    /// Tells replicas of one collector apart; the name of the host and the collector's port do, where that is left out.
+    #[arg(long, value_name = "NAME")]
+    instance: Option<String>,
     /// End once the source is read, instead of staying ready.
     #[arg(long)]
     until_done: bool,
@@ -60,7 +60,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// A [`Mistake`] where the manifest has no such ingester or a secret is missing; else what the world says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
+    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let ingester = find(&checked, &args.name)?;
     let progress = Arc::new(Mutex::new(None));
     let counted = metrics(&args.name)?;
@@ -69,7 +71,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let wire = Wire::default();
     let ready = readiness(&progress, watch.downstream(), Arc::clone(&wire.downstream));
     let health = HealthServer::start(args.role.health_listen, ready, counted.registry.clone())?;
-    let log = log(&cluster, &names, ingester, &args.instance, &wire)?;
+    let log = log(&cluster, &names, ingester, args.instance.as_deref(), &wire)?;
     if let Some(topic) = ingester.topic.as_ref().filter(|topic| log.partitions(topic) == 0) {
         return Err(Mistake(format!("topic {topic} is not there; `clickstream setup` makes it")).into());
     }
@@ -124,19 +126,23 @@ fn find<'a>(checked: &'a Checked, name: &str) -> Result<&'a Ingester, Mistake> {
 }
 
 /// Replicas of a collector write side by side, those of a dataset by shares; of every other source one writes at a time, and
-/// a second takes over.
+/// a second takes over. Collectors are told apart by what no two of them can have, a port of a host: whoever takes it after
+/// a crash has the id of the dead, and ends what they left open.
 fn log(
     cluster: &Cluster,
     names: &Names,
     ingester: &Ingester,
-    instance: &str,
+    instance: Option<&str>,
     wire: &Wire,
 ) -> Result<Box<dyn IngestLog>, LogError> {
     if ingester.dataset.as_ref().is_some_and(Dataset::has_shares) {
         return Ok(Box::new(KafkaShares::join(cluster, names, &ingester.name, wire.clone())?));
     }
+    if let Some(http) = &ingester.http {
+        let replica = instance.map_or_else(|| format!("{}-{}", host(), http.port), str::to_owned);
+        return Ok(Box::new(KafkaInlet::connect_replica(cluster, names, (&ingester.name, &replica), wire.clone())?));
+    }
     let id = names.ingest_transaction(&ingester.name);
-    let id = if ingester.http.is_some() { format!("{id}.{instance}") } else { id };
     Ok(Box::new(KafkaInlet::connect(cluster, names, &id, wire.clone())?))
 }
 

@@ -10,7 +10,7 @@ use prometheus::Registry;
 
 use super::{
     Mistake,
-    role::{Role, RoleArgs},
+    role::{Role, RoleArgs, host},
 };
 use crate::{
     clock,
@@ -55,7 +55,9 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`] where the user has to change something; else what failed in the world.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
+    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else {
+        return Ok(ExitCode::SUCCESS);
+    };
     let names = Names::new(&checked.manifest.name);
     let catalogue = catalogue::read(&cluster, &names)?;
     let checked = catalogue::settle(&catalogue, checked);
@@ -156,8 +158,5 @@ pub(super) fn hash_key(spec: &PipelineSpec, secrets: &Secrets) -> Result<[u8; 32
 
 /// What tells this process from others: its host (a pod has its own) and its number there.
 fn instance() -> String {
-    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
-    let host = std::env::var("HOSTNAME").unwrap_or(host);
-    let host: String = host.trim().chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
-    format!("{}-{}", if host.is_empty() { "host" } else { &host }, std::process::id())
+    format!("{}-{}", host(), std::process::id())
 }

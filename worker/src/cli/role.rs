@@ -69,3 +69,11 @@ impl RoleArgs {
         manifest::directory(&self.manifest.file)
     }
 }
+
+/// The name of this host; a pod and a container have their own.
+pub(super) fn host() -> String {
+    let host = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    let host = std::env::var("HOSTNAME").unwrap_or(host);
+    let host: String = host.trim().chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '-').collect();
+    if host.is_empty() { "host".into() } else { host }
+}

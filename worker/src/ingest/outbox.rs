@@ -114,6 +114,11 @@ impl Outbox {
         Ok(self.log.commit(&self.ingester, records, progress)?)
     }
 
+    /// Tells the log that nothing more comes.
+    pub fn end(&mut self) {
+        self.log.end(&self.ingester);
+    }
+
     /// Whether replicas divide the work among them.
     pub fn is_shared(&mut self) -> bool {
         self.log.shares().is_some()

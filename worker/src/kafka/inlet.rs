@@ -3,7 +3,7 @@
 //! A transaction whose outcome is certain to be nothing is sent again, for as long as it takes, unless the pipeline stops:
 //! that is the back-pressure when no broker answers. Where the outcome is not certain, or the brokers have given the
 //! producer up, as after a long outage, the progress in the topic tells: it is what we committed last, or what we were
-//! about to commit, or a successor's. Then we leave.
+//! about to commit, or a successor's. Then we leave. [`super::marks`] judges it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::Message,
+    message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 
@@ -27,11 +27,13 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
+    marks::{ATTEMPT, Attempts, Mark, Marks, Outcome, forgotten, judge, replica_key},
     names::Names,
     produce::{commit, enqueue, is_fenced},
     unread::Unread,
 };
 use crate::{
+    clock,
     health::downstream::Downstream,
     ports::{IngestLog, IngestRecord, LogError},
 };
@@ -58,6 +60,9 @@ const SUCCESSOR_TIME: Duration = Duration::from_secs(6);
 /// How often that is looked for.
 const SUCCESSOR_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the end of a replica waits until its progress is taken away: nothing depends on it.
+const RETIRE_TIME_MAX: Duration = Duration::from_secs(3);
+
 /// What an ingester writes to in a fleet.
 pub struct KafkaInlet {
     producer: Connection<BaseProducer<Logged>>,
@@ -65,8 +70,11 @@ pub struct KafkaInlet {
     id: String,
     /// A share: who should write it is the group's to say.
     is_share: bool,
+    /// One of several that write side by side, each under its own key.
+    replica: Option<String>,
     progress_topic: String,
-    progress: BTreeMap<String, Vec<u8>>,
+    progress: Marks,
+    attempts: Attempts,
     partitions: BTreeMap<String, u32>,
     place: String,
     wire: Wire,
@@ -98,8 +106,10 @@ impl KafkaInlet {
             cluster: cluster.clone(),
             id: id.to_owned(),
             is_share: false,
+            replica: None,
             progress_topic: names.progress(),
-            progress: BTreeMap::new(),
+            progress: Marks::new(),
+            attempts: Attempts::new(),
             partitions: BTreeMap::new(),
             place: cluster.bootstrap.clone(),
             wire,
@@ -114,6 +124,48 @@ impl KafkaInlet {
     /// As [`KafkaInlet::connect`].
     pub fn connect_share(cluster: &Cluster, names: &Names, id: &str, wire: Wire) -> Result<Self, LogError> {
         Ok(Self { is_share: true, ..Self::connect(cluster, names, id, wire)? })
+    }
+
+    /// As [`KafkaInlet::connect`], for one of several that write for `ingester` side by side: what each commits, and whether
+    /// it did, is its own affair.
+    ///
+    /// # Errors
+    /// As [`KafkaInlet::connect`].
+    pub fn connect_replica(
+        cluster: &Cluster,
+        names: &Names,
+        (ingester, replica): (&str, &str),
+        wire: Wire,
+    ) -> Result<Self, LogError> {
+        let id = format!("{}.{replica}", names.ingest_transaction(ingester));
+        let inlet = Self { replica: Some(replica.to_owned()), ..Self::connect(cluster, names, &id, wire)? };
+        let gone = forgotten(&inlet.progress, ingester, &inlet.key(ingester), clock::now());
+        inlet.forget(&gone);
+        Ok(inlet)
+    }
+
+    /// The key of the progress of `ingester`.
+    fn key(&self, ingester: &str) -> String {
+        self.replica.as_ref().map_or_else(|| ingester.to_owned(), |replica| replica_key(ingester, replica))
+    }
+
+    /// Takes keys away. If that fails they stay for the next who looks.
+    fn forget(&self, keys: &[String]) {
+        if keys.is_empty() {
+            return;
+        }
+        let send = || {
+            self.producer.begin_transaction()?;
+            for key in keys {
+                let gone = BaseRecord::<String, ()>::to(&self.progress_topic).partition(0).key(key);
+                enqueue(&self.producer, gone)?;
+            }
+            commit(&self.producer, RETIRE_TIME_MAX)
+        };
+        if let Err(error) = send() {
+            tracing::debug!(%error, ?keys, "progress of replicas that ended stays");
+            drop(self.producer.abort_transaction(RETIRE_TIME_MAX));
+        }
     }
 
     /// Takes the id over, and reads what was committed under it.
@@ -138,7 +190,7 @@ impl KafkaInlet {
     }
 
     /// The newest progress of every ingester: the topic is compacted and small.
-    fn read_progress(&self) -> Result<BTreeMap<String, Vec<u8>>, LogError> {
+    fn read_progress(&self) -> Result<Marks, LogError> {
         let read = |error| failed("read progress from", &self.place, error);
         let mut config = self.cluster.consumer("clickstream-progress");
         config.set("enable.partition.eof", "true");
@@ -146,7 +198,7 @@ impl KafkaInlet {
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
         consumer.assign(&all).map_err(read)?;
-        let mut found = BTreeMap::new();
+        let mut found = Marks::new();
         let mut unread = Unread::default();
         let deadline = Instant::now() + 3 * REQUEST_TIME_MAX;
         loop {
@@ -159,9 +211,7 @@ impl KafkaInlet {
             match consumer.poll(Duration::from_millis(200)) {
                 Some(Ok(message)) => {
                     unread.read(&message);
-                    if let (Some(key), Some(value)) = (message.key(), message.payload()) {
-                        found.insert(String::from_utf8_lossy(key).into_owned(), value.to_vec());
-                    }
+                    take(&mut found, &message);
                 }
                 Some(Err(KafkaError::PartitionEOF(partition))) => unread.ended(partition),
                 Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopicOrPartition) => {
@@ -212,14 +262,15 @@ impl KafkaInlet {
     }
 
     /// Sends everything and commits. An error means that nothing counts.
-    fn send(&self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), KafkaError> {
+    fn send(&self, key: &str, records: &[IngestRecord<'_>], mark: &Mark) -> Result<(), KafkaError> {
         self.producer.begin_transaction()?;
         for record in records {
             let message = BaseRecord::<(), [u8]>::to(record.topic).partition(record.partition as i32);
             enqueue(&self.producer, message.payload(record.payload))?;
         }
-        let mark = BaseRecord::to(&self.progress_topic).partition(0).key(ingester).payload(progress);
-        enqueue(&self.producer, mark)?;
+        let attempt = OwnedHeaders::new().insert(Header { key: ATTEMPT, value: mark.attempt.as_ref() });
+        let record = BaseRecord::to(&self.progress_topic).partition(0).key(key).payload(&mark.progress);
+        enqueue(&self.producer, record.headers(attempt))?;
         loop {
             match commit(&self.producer, CALL_TIME_MAX) {
                 // Whether it happened is not known yet; the same call finds out.
@@ -232,6 +283,19 @@ impl KafkaInlet {
             }
         }
     }
+}
+
+/// Notes the newest record of a key; one without a value takes the key away.
+fn take(found: &mut Marks, message: &BorrowedMessage<'_>) {
+    let Some(key) = message.key() else { return };
+    let key = String::from_utf8_lossy(key).into_owned();
+    let Some(progress) = message.payload() else {
+        found.remove(&key);
+        return;
+    };
+    let attempt = message.headers().and_then(|all| all.iter().find(|header| header.key == ATTEMPT)?.value);
+    let (progress, attempt) = (progress.to_vec(), attempt.map(<[u8]>::to_vec));
+    found.insert(key, Mark { progress, attempt, time: message.timestamp().to_millis().unwrap_or_default() });
 }
 
 fn producer(cluster: &Cluster, id: &str) -> Result<Connection<BaseProducer<Logged>>, LogError> {
@@ -267,17 +331,6 @@ fn remedy(error: &KafkaError) -> Remedy {
     }
 }
 
-/// What the progress in the topic says of a transaction that nobody vouches for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
-    /// It was committed.
-    Committed,
-    /// It was not: send it again.
-    Nothing,
-    /// Somebody else has written in our place.
-    Succeeded,
-}
-
 impl KafkaInlet {
     /// Ends what is open; whether that is certain.
     fn abort(&self) -> Result<bool, LogError> {
@@ -295,12 +348,16 @@ impl KafkaInlet {
         }
     }
 
-    /// Finds out what became of a transaction with `progress`, and takes the id again if nobody else has.
-    fn ask_the_log(&mut self, ingester: &str, progress: &[u8], was_fenced: bool) -> Result<Outcome, LogError> {
+    /// Finds out what became of the transaction `mark`, and takes the id again if nobody else has.
+    fn ask_the_log(&mut self, key: &str, mark: &Mark, was_fenced: bool) -> Result<Outcome, LogError> {
+        let judge = |inlet: &Self, there: &Marks| {
+            let attempt = mark.attempt.as_deref().unwrap_or_default();
+            judge(inlet.progress.get(key), there.get(key), attempt)
+        };
         let begun = Instant::now();
         while was_fenced && begun.elapsed() < SUCCESSOR_TIME {
             let there = self.patiently(Self::read_progress)?;
-            if self.judge(&there, ingester, progress) == Outcome::Succeeded {
+            if judge(self, &there) == Outcome::Succeeded {
                 return Ok(Outcome::Succeeded);
             }
             if self.wire.stop.load(Ordering::Acquire) {
@@ -310,26 +367,20 @@ impl KafkaInlet {
         }
         let before = std::mem::take(&mut self.progress);
         self.producer = producer(&self.cluster, &self.id)?;
-        self.open()?;
+        let opened = self.open();
         let there = std::mem::replace(&mut self.progress, before);
-        let outcome = self.judge(&there, ingester, progress);
-        tracing::warn!(ingester, ?outcome, "wrote under a producer that the brokers gave up; going on with another");
+        opened?;
+        let outcome = judge(self, &there);
+        tracing::warn!(key, ?outcome, "wrote under a producer that the brokers gave up; going on with another");
         Ok(outcome)
-    }
-
-    fn judge(&self, there: &BTreeMap<String, Vec<u8>>, ingester: &str, progress: &[u8]) -> Outcome {
-        match there.get(ingester) {
-            Some(found) if found == progress => Outcome::Committed,
-            found if found == self.progress.get(ingester) => Outcome::Nothing,
-            _ => Outcome::Succeeded,
-        }
     }
 }
 
 impl IngestLog for KafkaInlet {
     fn commit(&mut self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
-        let mut pause = RETRY.start;
-        while let Err(error) = self.send(ingester, records, progress) {
+        let (key, mut pause) = (self.key(ingester), RETRY.start);
+        let mark = Mark { progress: progress.to_vec(), attempt: Some(self.attempts.begin()), time: clock::now() };
+        while let Err(error) = self.send(&key, records, &mark) {
             let remedy = remedy(&error);
             if remedy == Remedy::Stop {
                 let topics: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
@@ -343,19 +394,26 @@ impl IngestLog for KafkaInlet {
                 return Err(LogError::Fenced);
             }
             self.rest(&error, &mut pause)?;
-            match self.ask_the_log(ingester, progress, remedy == Remedy::Leave)? {
+            match self.ask_the_log(&key, &mark, remedy == Remedy::Leave)? {
                 Outcome::Committed => break,
                 Outcome::Nothing => {}
                 Outcome::Succeeded => return Err(LogError::Fenced),
             }
         }
         self.wire.downstream.succeeded();
-        self.progress.insert(ingester.to_owned(), progress.to_vec());
+        self.progress.insert(key, mark);
         Ok(())
     }
 
     fn progress(&self, ingester: &str) -> Result<Option<Vec<u8>>, LogError> {
-        Ok(self.progress.get(ingester).cloned())
+        Ok(self.progress.get(&self.key(ingester)).map(|mark| mark.progress.clone()))
+    }
+
+    fn end(&mut self, ingester: &str) {
+        let key = self.key(ingester);
+        if self.replica.is_some() && self.progress.remove(&key).is_some() {
+            self.forget(&[key]);
+        }
     }
 
     fn partitions(&self, topic: &str) -> u32 {

@@ -52,6 +52,7 @@ pub fn run(
         let requests = gather(posted, if over { Duration::ZERO } else { IDLE });
         if requests.is_empty() {
             if over {
+                outbox.end();
                 return Ok(());
             }
             continue;
