@@ -73,6 +73,24 @@ const ROWS: &[Row] = &[
         &["ClickstreamLag"],
     ),
     (
+        "a store is away, and its sink falls behind",
+        &[
+            LEADS,
+            ("clickstream_sink_lag_records{WEB}", "0+20000x30"),
+            ("clickstream_sink_failures_total{WEB}", "0+6x30"),
+        ],
+        &["ClickstreamSinkLag", "ClickstreamSinkFails"],
+    ),
+    (
+        "a store was away and its sink has caught up",
+        &[
+            LEADS,
+            ("clickstream_sink_lag_records{WEB}", "200000-20000x10 0x20"),
+            ("clickstream_sink_failures_total{WEB}", "0+6x10 60x20"),
+        ],
+        &[],
+    ),
+    (
         "commits fail",
         &[LEADS, ("clickstream_process_commits_failed_total{WEB}", "0+3x30")],
         &["ClickstreamCommitsFail"],

@@ -203,6 +203,21 @@ fn readiness(role: &Role) -> Option<(u16, String)> {
     Some((answer.status().as_u16(), answer.into_body().read_to_string().ok()?))
 }
 
+/// Records that a sink has not written yet, as its metrics say.
+fn lag(role: &Role) -> Option<u64> {
+    let answer = ureq::get(format!("http://{}/metrics", role.health)).call().ok()?;
+    let text = answer.into_body().read_to_string().ok()?;
+    let figure = text.lines().find_map(|line| line.strip_prefix("clickstream_sink_lag_records "))?;
+    figure.parse().ok()
+}
+
+/// Waits until the lag of a sink whose store is away has grown twice.
+fn lag_grows(sink: &Role, store: &str) {
+    let some = wait(&format!("{store}: a lag"), || lag(sink), |lag| lag.is_some_and(|lag| lag > 0));
+    let more = wait(&format!("{store}: a lag beyond {some:?}"), || lag(sink), |lag| *lag > some);
+    println!("{store} away: its sink tells a lag of {some:?}, then {more:?}");
+}
+
 /// Events that the rows count.
 fn counted(rows: &Rows) -> i64 {
     rows.values().map(|(_, count)| count).sum()
@@ -261,6 +276,7 @@ fn sales_reach_every_store_whoever_is_killed_meanwhile() {
     let (before, away) = (counted(&fleet.in_postgres()), counted(&fleet.in_couchbase()));
     wait("without Couchbase", || counted(&fleet.in_postgres()), |now| *now > before + MEANWHILE);
     wait("its sink", || readiness(&results), |seen| seen.as_ref().is_some_and(|(code, _)| *code == 503));
+    lag_grows(&results, "Couchbase");
     assert_eq!(counted(&fleet.in_couchbase()), away, "nobody could write");
     for node in [0, 1] {
         fleet.couchbase.resume(node).unwrap();
@@ -270,6 +286,12 @@ fn sales_reach_every_store_whoever_is_killed_meanwhile() {
     fleet.postgres.kill();
     let before = counted(&fleet.in_couchbase());
     wait("without PostgreSQL", || counted(&fleet.in_couchbase()), |now| *now > before + MEANWHILE);
+    lag_grows(&postgres, "PostgreSQL");
+    // The group gives the partition anew while a batch waits to be written: to either of them.
+    let other = fleet.sink("postgres");
+    let told = || [lag(&postgres), lag(&other)].into_iter().flatten().sum::<u64>();
+    let before = told();
+    wait("a lag with a stand-by", told, |lag| *lag > before);
     fleet.postgres.restart();
     both_go_on(&fleet, &shop, "PostgreSQL away");
 
@@ -283,7 +305,7 @@ fn sales_reach_every_store_whoever_is_killed_meanwhile() {
     wait("PostgreSQL", || fleet.in_postgres(), |rows| *rows == expected);
     wait("Couchbase", || fleet.in_couchbase(), |rows| *rows == expected);
     println!("{sold} events, {} rows everywhere, unaccounted {}", expected.len(), all["unaccounted"]);
-    for role in [ingester, results, postgres, processor, serve] {
+    for role in [ingester, results, postgres, other, processor, serve] {
         role.end_in_order();
     }
     fleet.delete();

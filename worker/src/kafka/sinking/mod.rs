@@ -7,7 +7,7 @@
 //!                └► one transaction: records of a topic and offsets of the group
 //! ```
 //! Offsets move only behind what is written. A database that is down is tried again, with longer pauses, for as long as it
-//! takes; nothing else of the pipeline waits for it. After a failed transaction everything that is not committed is read again.
+//! takes; nothing else of the pipeline waits for it, and it stays a member of its group. After a failed transaction everything that is not committed is read again.
 
 mod board;
 mod console;
@@ -15,6 +15,7 @@ mod destination;
 mod files;
 mod topic;
 mod turns;
+mod writing;
 
 use std::{
     collections::BTreeMap,
@@ -29,7 +30,7 @@ use std::{
 
 use anyhow::Context;
 use crds::{Checked, spec::Sink};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -43,16 +44,13 @@ use super::{
     connection::Connection,
     context::is_news,
     names::Names,
-    unread::{Unread, watermarks},
+    unread::Unread,
 };
 use crate::{
     health::HealthServer,
     ports::LogError,
     secrets::Secrets,
-    sink::{
-        limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, LOOK_EVERY, RETRY},
-        row::Change,
-    },
+    sink::limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, LOOK_EVERY, RETRY},
     store::Document,
     tell,
 };
@@ -61,9 +59,7 @@ use destination::{Destination, Input, Store, changes, destination, topics};
 use files::Offsets;
 use topic::{Producers, TopicSink};
 use turns::{Leftover, Turns};
-
-/// How often the brokers are asked how far the topics reach.
-const LAG_EVERY: Duration = Duration::from_secs(2);
+use writing::Written;
 
 /// A record of a batch.
 struct Record {
@@ -103,6 +99,14 @@ pub fn run(
     };
     health.stop();
     ended
+}
+
+/// What a poll gave.
+enum Polled {
+    Nothing,
+    /// Something that is no record.
+    Event,
+    Record(Record),
 }
 
 /// Why a session ended.
@@ -152,6 +156,9 @@ fn session(
         generation: 0,
         unread: Unread::default(),
         pause: RETRY.start,
+        looked_at: Instant::now(),
+        early: Vec::new(),
+        is_new: false,
         back_at: None,
     };
     member.work(destination)
@@ -174,6 +181,12 @@ struct Member<'a> {
     unread: Unread,
     /// How long to wait after the next failed transaction.
     pause: Duration,
+    /// When the lag was asked for.
+    looked_at: Instant,
+    /// Read while a database was away, after the group had given other partitions: the next batch begins with it.
+    early: Vec<Record>,
+    /// The group has done so, and nobody has heard of it yet.
+    is_new: bool,
     /// A transaction failed: when to go back to what is committed. What is read until then does not count.
     back_at: Option<Instant>,
 }
@@ -181,7 +194,6 @@ struct Member<'a> {
 impl Member<'_> {
     fn work(mut self, mut destination: Destination) -> anyhow::Result<End> {
         let mut batch = Vec::new();
-        let mut looked_at = Instant::now();
         let mut end = End::Told;
         while self.signals.try_recv().is_err() {
             batch.clear();
@@ -192,10 +204,11 @@ impl Member<'_> {
             let offsets = match &mut destination {
                 Destination::Database(store) => {
                     let changes = changes(&mut store.reader, &self.topics, &batch)?;
-                    if !self.write(store, &changes) {
-                        break;
+                    match self.write(store, &changes, batch.len()) {
+                        Written::All => behind(&batch),
+                        Written::Lost => continue,
+                        Written::Told => break,
                     }
-                    behind(&batch)
                 }
                 Destination::Files(files) => files.take(&batch)?,
                 Destination::Console(console) => console.take(&batch)?,
@@ -211,9 +224,7 @@ impl Member<'_> {
             };
             self.commit(&offsets);
             self.metrics.written.inc_by(batch.len() as u64);
-            if looked_at.elapsed() >= LAG_EVERY {
-                looked_at = Instant::now();
-                self.look();
+            if self.look_if_due(0) {
                 if let Destination::Database(store) = &mut destination
                     && !self.clear_leftovers(store)?
                 {
@@ -235,14 +246,17 @@ impl Member<'_> {
         if !self.board.caught_up.load(Ordering::Acquire) {
             return Ok(true);
         }
-        while let Some(leftover) = self.leftovers.last() {
-            for changes in self.turns.gone(leftover, &store.reader)? {
-                if !self.write(store, &changes) {
-                    return Ok(false);
+        while let Some(leftover) = self.leftovers.pop() {
+            for changes in self.turns.gone(&leftover, &store.reader)? {
+                match self.write(store, &changes, 0) {
+                    Written::All => {}
+                    ended => {
+                        self.leftovers.push(leftover);
+                        return Ok(matches!(ended, Written::Lost));
+                    }
                 }
             }
-            self.turns.cleared(leftover)?;
-            self.leftovers.pop();
+            self.turns.cleared(&leftover)?;
         }
         Ok(true)
     }
@@ -305,32 +319,51 @@ impl Member<'_> {
 
     /// Fills a batch; whether everything taken before it belongs to a membership that is over.
     fn gather(&mut self, batch: &mut Vec<Record>) -> anyhow::Result<bool> {
-        let (mut deadline, mut bytes, mut is_new) = (Instant::now() + LOOK_EVERY, 0, false);
+        let (mut deadline, mut is_new) = (Instant::now() + LOOK_EVERY, std::mem::take(&mut self.is_new));
+        batch.append(&mut self.early);
+        let mut bytes = batch.iter().map(|record| record.value.len()).sum::<usize>();
         while batch.len() < BATCH_RECORDS_MAX && bytes < BATCH_BYTES_MAX {
-            let polled = self.consumer.poll(deadline.saturating_duration_since(Instant::now()));
-            let generation = self.consumer.context().generation.load(Ordering::Acquire);
-            if generation != self.generation {
+            let polled = self.poll(deadline.saturating_duration_since(Instant::now()))?;
+            if std::mem::take(&mut self.is_new) {
                 batch.clear();
-                (self.generation, self.unread, is_new) = (generation, Unread::default(), true);
+                is_new = true;
             }
             match polled {
-                None => break,
-                Some(Ok(message)) => {
+                Polled::Nothing => break,
+                Polled::Event => {}
+                Polled::Record(record) => {
                     if batch.is_empty() {
                         deadline = deadline.min(Instant::now() + BATCH_GATHER);
                     }
-                    bytes += message.payload_len();
-                    self.unread.read(&message);
-                    batch.push(self.record(&message));
+                    bytes += record.value.len();
+                    batch.push(record);
                 }
-                Some(Err(KafkaError::PartitionEOF(partition))) => self.unread.ended(partition),
-                Some(Err(error)) => endure(error)?,
             }
         }
         if self.board.joined.load(Ordering::Acquire) && !self.board.caught_up.load(Ordering::Acquire) {
             self.look_for_the_end();
         }
         Ok(is_new)
+    }
+
+    /// Reads a record and takes part in the group's affairs.
+    fn poll(&mut self, wait: Duration) -> anyhow::Result<Polled> {
+        let polled = self.consumer.poll(wait);
+        let generation = self.consumer.context().generation.load(Ordering::Acquire);
+        if generation != self.generation {
+            (self.generation, self.unread, self.is_new) = (generation, Unread::default(), true);
+            self.early.clear();
+        }
+        match polled {
+            None => return Ok(Polled::Nothing),
+            Some(Ok(message)) => {
+                self.unread.read(&message);
+                return Ok(Polled::Record(self.record(&message)));
+            }
+            Some(Err(KafkaError::PartitionEOF(partition))) => self.unread.ended(partition),
+            Some(Err(error)) => endure(error)?,
+        }
+        Ok(Polled::Event)
     }
 
     /// A row that is not shown, because its table is another epoch's, is like a tombstone: it only moves the offset.
@@ -376,36 +409,6 @@ impl Member<'_> {
         Ok(())
     }
 
-    /// Writes until it is written; false where somebody asked for the end before.
-    fn write(&self, store: &mut Store, changes: &[Change]) -> bool {
-        if changes.is_empty() && store.connected.is_some() {
-            return true;
-        }
-        let mut pause = RETRY.start;
-        loop {
-            let written = self.runtime.block_on(async {
-                let mut database = match store.connected.take() {
-                    Some(database) => database,
-                    None => store.connector.connect().await?,
-                };
-                database.write(changes).await?;
-                store.connected = Some(database);
-                anyhow::Ok(())
-            });
-            let Err(error) = written else {
-                self.board.downstream.succeeded();
-                return true;
-            };
-            self.fail(&error, "the database does not take what is written; trying again");
-            // Sinks that failed together do not come back together.
-            let jitter = pause.mul_f64(f64::from(crate::clock::now().rem_euclid(97) as u8) / 97.0);
-            match self.signals.recv_timeout(pause / 2 + jitter / 2) {
-                Err(RecvTimeoutError::Timeout) => pause = (pause * 2).min(RETRY.end),
-                _ => return false,
-            }
-        }
-    }
-
     /// Moves the group's offsets. What cannot be moved is read again: that changes nothing.
     fn commit(&self, offsets: &Offsets) {
         if offsets.is_empty() {
@@ -421,17 +424,6 @@ impl Member<'_> {
         {
             tracing::warn!(%error, "offsets are not moved; some records come again");
         }
-    }
-
-    /// Asks how much is left. A broker that does not answer leaves the last figure.
-    fn look(&self) {
-        let Ok(positions) = self.consumer.position() else { return };
-        let mut lag = 0;
-        for element in positions.elements() {
-            let Ok((start, end)) = watermarks(&self.consumer, element.topic(), element.partition()) else { return };
-            lag += end - element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(start);
-        }
-        self.metrics.lag.set(if self.board.caught_up.load(Ordering::Acquire) && lag <= 2 { 0 } else { lag });
     }
 }
 

@@ -1,0 +1,142 @@
+//! Writing to a database until it is written, however long that takes: the sink stays a member of its group meanwhile, and
+//! its lag is told.
+//!
+//! A database that is away for an hour would else cost the membership after five minutes (`max.poll.interval.ms`), and the
+//! figure that grows would be the one that nobody sees.
+
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::RecvTimeoutError;
+use rdkafka::consumer::Consumer as _;
+
+use super::{Member, Polled, Store};
+use crate::{
+    kafka::unread::watermarks,
+    sink::{
+        limits::{LOOK_EVERY, RETRY},
+        row::Change,
+    },
+};
+
+/// How often the brokers are asked how far the topics reach. A write that takes longer is none that goes well.
+const LAG_EVERY: Duration = Duration::from_secs(2);
+
+/// How a write ended.
+pub(super) enum Written {
+    /// Everything is written.
+    All,
+    /// The group has given other partitions meanwhile: what is not written is somebody's who reads it again.
+    Lost,
+    /// Somebody asked for the end before.
+    Told,
+}
+
+impl Member<'_> {
+    /// Writes changes, which come of so many records, until they are written.
+    pub(super) fn write(&mut self, store: &mut Store, changes: &[Change], records: usize) -> Written {
+        if changes.is_empty() && store.connected.is_some() {
+            return Written::All;
+        }
+        let (begun, mut pause, mut is_paused) = (Instant::now(), RETRY.start, false);
+        let written = loop {
+            let mut attempt = Box::pin(write_once(store, changes));
+            let ended = loop {
+                let step = async { tokio::time::timeout(LOOK_EVERY, &mut attempt).await };
+                if let Ok(ended) = self.runtime.block_on(step) {
+                    break Some(ended);
+                }
+                if begun.elapsed() >= LAG_EVERY && !self.attend(&mut is_paused, records) {
+                    break None;
+                }
+            };
+            drop(attempt);
+            match ended {
+                None => break Written::Lost,
+                Some(Ok(())) => {
+                    self.board.downstream.succeeded();
+                    break Written::All;
+                }
+                Some(Err(error)) => self.fail(&error, "the database does not take what is written; trying again"),
+            }
+            if let Some(ended) = self.rest(pause, &mut is_paused, records) {
+                break ended;
+            }
+            pause = (pause * 2).min(RETRY.end);
+        };
+        if is_paused && let Err(error) = self.consumer.assignment().and_then(|given| self.consumer.resume(&given)) {
+            tracing::warn!(%error, "partitions stay paused");
+        }
+        written
+    }
+
+    /// Waits before the next attempt; how the write ended, if it did.
+    fn rest(&mut self, pause: Duration, is_paused: &mut bool, records: usize) -> Option<Written> {
+        // Sinks that failed together do not come back together.
+        let jitter = pause.mul_f64(f64::from(crate::clock::now().rem_euclid(97) as u8) / 97.0);
+        let until = Instant::now() + pause / 2 + jitter / 2;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            if !matches!(self.signals.recv_timeout(left.min(LOOK_EVERY)), Err(RecvTimeoutError::Timeout)) {
+                return Some(Written::Told);
+            }
+            if !self.attend(is_paused, records) {
+                return Some(Written::Lost);
+            }
+        }
+    }
+
+    /// Takes part in the group's affairs while a batch waits to be written; whether its partitions are still ours.
+    fn attend(&mut self, is_paused: &mut bool, records: usize) -> bool {
+        if !*is_paused {
+            // What comes all the same is kept.
+            *is_paused = self.consumer.assignment().and_then(|given| self.consumer.pause(&given)).is_ok();
+        }
+        self.look_if_due(records);
+        match self.poll(Duration::ZERO) {
+            Ok(Polled::Record(record)) => self.early.push(record),
+            Ok(Polled::Nothing | Polled::Event) => {}
+            // It is told again once there is something to read.
+            Err(error) => tracing::debug!(error = format!("{error:#}"), "the group says"),
+        }
+        !self.is_new
+    }
+
+    /// Looks at the lag every now and then, `records` of a batch not being written yet; whether it was time to.
+    pub(super) fn look_if_due(&mut self, records: usize) -> bool {
+        let is_due = self.looked_at.elapsed() >= LAG_EVERY;
+        if is_due {
+            self.looked_at = Instant::now();
+            self.look(records as i64);
+        }
+        is_due
+    }
+
+    /// Asks how much is left. A broker that does not answer leaves the last figure.
+    fn look(&self, in_hand: i64) {
+        let Ok(positions) = self.consumer.position() else { return };
+        let mut lag = 0;
+        for element in positions.elements() {
+            let Ok((start, end)) = watermarks(&self.consumer, element.topic(), element.partition()) else { return };
+            lag += end - element.offset().to_raw().filter(|offset| *offset >= 0).unwrap_or(start);
+        }
+        // Ends of transactions have offsets too, and nobody reads them.
+        let is_all = self.board.caught_up.load(Ordering::Acquire) && lag <= 2;
+        self.metrics.lag.set(in_hand + if is_all { 0 } else { lag });
+    }
+}
+
+async fn write_once(store: &mut Store, changes: &[Change]) -> anyhow::Result<()> {
+    let mut database = match store.connected.take() {
+        Some(database) => database,
+        None => store.connector.connect().await?,
+    };
+    database.write(changes).await?;
+    store.connected = Some(database);
+    Ok(())
+}
