@@ -60,7 +60,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// A [`Mistake`] where the manifest has no such ingester or a secret is missing; else what the world says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else {
+    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin("the last commit")? else {
         return Ok(ExitCode::SUCCESS);
     };
     let ingester = find(&checked, &args.name)?;

@@ -55,7 +55,7 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`] where the user has to change something; else what failed in the world.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin()? else {
+    let Some(Role { signals, checked, secrets, cluster }) = args.role.begin("the last commit and checkpoint")? else {
         return Ok(ExitCode::SUCCESS);
     };
     let names = Names::new(&checked.manifest.name);

@@ -45,14 +45,15 @@ pub struct Role {
 }
 
 impl RoleArgs {
-    /// Starts the log, listens for signals, reads the manifest and the secrets of Kafka, and waits until brokers answer;
+    /// Starts the log, listens for signals, which end the role within [`super::run::END_TIME_MAX`] even if `last` does not
+    /// happen by then, reads the manifest and the secrets of Kafka, and waits until brokers answer;
     /// none where somebody asked for the end before they did.
     ///
     /// # Errors
     /// A [`super::Mistake`] where the manifest is wrong, a secret is missing, or the brokers do not let us in.
-    pub fn begin(&self) -> anyhow::Result<Option<Role>> {
+    pub fn begin(&self, last: &'static str) -> anyhow::Result<Option<Role>> {
         start_logging(self.log);
-        let signals = signals()?;
+        let signals = signals(Some(last))?;
         let checked = self.manifest.load()?;
         let secrets = Secrets::from_environment();
         let cluster = Cluster::of(&checked.manifest.spec, &secrets)?;

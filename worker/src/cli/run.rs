@@ -1,6 +1,6 @@
 //! `clickstream run FILE`: the whole pipeline in one process.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -78,7 +78,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(schedule) = args.now {
         return Ok(ExitCode::from(u8::from(!run_now(&checked, &options, &schedule)?)));
     }
-    run_pipeline(&checked, &options, &signals()?)?;
+    run_pipeline(&checked, &options, &signals(None)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -96,8 +96,12 @@ pub(super) fn start_logging(format: LogFormat) {
     }
 }
 
-/// A message for the first Ctrl-C or SIGTERM; the second ends the process at once.
-pub(super) fn signals() -> anyhow::Result<Receiver<()>> {
+/// How long a role may take to end in order. The operator lets pods have 45 s, two of which pass before they are told.
+pub(super) const END_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A message for the first Ctrl-C or SIGTERM; the second ends the process at once. Where the end must come within
+/// [`END_TIME_MAX`], it comes then with exit code 0, and what may not be `finished` by then is told.
+pub(super) fn signals(finished: Option<&'static str>) -> anyhow::Result<Receiver<()>> {
     let (sender, receiver) = bounded(1);
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime for signals")?;
@@ -109,19 +113,30 @@ pub(super) fn signals() -> anyhow::Result<Receiver<()>> {
             else {
                 return;
             };
-            for last in [false, true] {
-                tokio::select! {
-                    _ = interrupt.recv() => {}
-                    _ = terminate.recv() => {}
-                }
-                if last {
-                    std::process::exit(130);
-                }
-                crate::tell::line("stopping; once more to stop at once");
-                let _run_may_be_over = sender.send(());
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
             }
+            crate::tell::line("stopping; once more to stop at once");
+            let _run_may_be_over = sender.send(());
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+                () = tokio::time::sleep(END_TIME_MAX), if finished.is_some() => end_unfinished(finished.unwrap_or_default()),
+            }
+            std::process::exit(130);
         });
     };
     std::thread::Builder::new().name("signals".into()).spawn(wait).context("no thread for signals")?;
     Ok(receiver)
+}
+
+/// Whatever somebody waits for does not come: brokers or a store are away. Nothing is lost by that.
+fn end_unfinished(what: &str) -> ! {
+    crate::tell::line(&format!(
+        "ending after {} s without {what}: what is not committed does not count, and is recovered from the log, \
+         positions and checkpoints at the next start",
+        END_TIME_MAX.as_secs()
+    ));
+    std::process::exit(0)
 }

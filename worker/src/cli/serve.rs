@@ -20,7 +20,7 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`](super::Mistake) where the manifest asks for what cannot be had; else what the world says.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(role) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
+    let Some(role) = args.role.begin("the last answers")? else { return Ok(ExitCode::SUCCESS) };
     let secret = role.checked.manifest.spec.serve.tokens_secret.as_ref();
     let tokens = secret.map(|secret| role.secrets.values(secret)).transpose()?;
     let addresses = (args.listen, args.role.health_listen);

@@ -20,7 +20,7 @@ pub struct Args {
 /// # Errors
 /// A [`Mistake`] where the user has to change something; else what failed in the world.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Some(role) = args.role.begin()? else { return Ok(ExitCode::SUCCESS) };
+    let Some(role) = args.role.begin("the last batch")? else { return Ok(ExitCode::SUCCESS) };
     let sinks = &role.checked.manifest.spec.sinks;
     let sink = sinks.iter().find(|sink| sink.name == args.name).ok_or_else(|| {
         let there: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
