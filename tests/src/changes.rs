@@ -47,6 +47,8 @@ spec:
   - {name: postgres, tables: [sales], postgres: {connectionSecret: server, schema: shop}}
   - {name: audit, streams: [events], postgres: {connectionSecret: server, schema: shop, table: audit, mode: insertOnce}}
   - {name: redis, tables: [sales], redis: {connectionSecret: server, keyPrefix: \"shop:\"}}
+  - {name: redis-brief, tables: [sales], redis: {connectionSecret: server, keyPrefix: \"shop:\", ttl: 1h}}
+  - {name: redis-json, tables: [sales], redis: {connectionSecret: server, keyPrefix: \"shop:\", format: json, ttl: 1h}}
   - {name: couchbase, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: shop}, scope: live}}
   - {name: durable, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: shop}, scope: live, durability: majority, ttl: 40d}}
 ";

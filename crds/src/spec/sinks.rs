@@ -52,7 +52,7 @@ pub struct Sink {
     /// PostgreSQL: a table for each table, or one row for each event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub postgres: Option<Postgres>,
-    /// Redis: a hash for each row.
+    /// Redis: a hash or a JSON text for each row.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<Redis>,
     /// Parquet files.
@@ -188,9 +188,23 @@ pub struct Redis {
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 128))]
     pub key_prefix: String,
+    /// What a row is: `hash` if not given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub format: Option<RedisFormat>,
     /// A row that did not change for this long goes away.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Duration>,
+}
+
+/// What a row is in Redis.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum RedisFormat {
+    /// A hash with a field for each column.
+    #[default]
+    Hash,
+    /// One text: a JSON object with the columns.
+    Json,
 }
 
 /// Parquet files.
