@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::Path,
     time::{Duration, Instant, UNIX_EPOCH},
 };
@@ -82,4 +83,26 @@ fn roles_end_in_time_while_brokers_and_stores_are_away_and_lose_nothing() {
     sink.wait_for_figure("clickstream_sink_lag_records", |lag| lag == 0.0).unwrap();
     println!("{sold} events, each counted once; waited at most {PATIENCE:?}");
     [process, sink, ingest, serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+#[test]
+fn a_sink_whose_database_never_answers_says_so_and_ends_after_half_a_minute() {
+    let (broker, directory) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let (manifest, secrets) = (directory.path().join("pipeline.yaml"), directory.path().join("secrets"));
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    fs::create_dir_all(secrets.join("postgres")).unwrap();
+    let url = format!("postgres://postgres@{}/postgres", silent.local_addr().unwrap());
+    fs::write(secrets.join("postgres/url"), url).unwrap();
+    fs::write(&manifest, over_http(&broker.address, "127.0.0.1:80").unwrap()).unwrap();
+    set_up(&manifest).unwrap();
+    let mut sink = start("sink", &manifest, &secrets, &["--name", "postgres"]);
+    // It connects: connections are taken, and nobody ever answers.
+    silent.set_nonblocking(true).unwrap();
+    let _taken = sink.running.wait_for(PATIENCE, || silent.accept().ok()).unwrap();
+    let asked = Instant::now();
+    sink.running.signal(SIGTERM).unwrap();
+    let ended = sink.running.wait(END_MAX).unwrap();
+    assert!(ended.status.success(), "{}{}", ended.stdout, ended.stderr);
+    assert!(asked.elapsed() >= Duration::from_secs(30), "it ended after {:?}", asked.elapsed());
+    assert!(ended.stderr.contains("ending after 30 s without the last batch"), "{}", ended.stderr);
 }
