@@ -3,6 +3,7 @@
 
 disturb() {
     scale
+    scale_by_load
     kill_pods
     kill_broker
     change_with_a_dying_operator
@@ -31,6 +32,26 @@ scale() {
     await 120 "2 processors ready" ready_processors category-sales 2
     await 120 "category-sales Ready" is category-sales Ready True
     goes_on category-sales "scaled down"
+}
+
+# The last decision, once it was made from what pods said of their work.
+decided() { # PIPELINE
+    local said
+    said=$(k get csp "$1" -o 'jsonpath={.status.process.scaling}')
+    echo "decided: $said"
+    [[ $said =~ ([0-9.]+)\ events/s\ arrive ]] && [[ ${BASH_REMATCH[1]} != 0 ]]
+}
+
+scale_by_load() {
+    must "autoscale: 3 to 4 processors" k patch csp category-sales --type=merge \
+        -p '{"spec":{"process":{"autoscale":{"minReplicas":3,"maxReplicas":4,"drainWithin":"5m"}}}}'
+    await 120 "3 processors ready" ready_processors category-sales 3
+    await 120 "it decides by what the pods say" decided category-sales
+    say "$(decided category-sales)"
+    must "no autoscale" k patch csp category-sales --type=merge -p '{"spec":{"process":{"autoscale":null}}}'
+    await 120 "2 processors ready" ready_processors category-sales 2
+    await 120 "category-sales Ready" is category-sales Ready True
+    goes_on category-sales "scaled by load"
 }
 
 # Without grace: no drain, no last commit.
@@ -128,7 +149,8 @@ suspend_and_resume() {
     must "medallion suspended" k patch csp medallion --type=merge -p '{"spec":{"suspend":true}}'
     none() { pods_of medallion; [ -z "$(pods_of medallion)" ]; }
     await 120 "no pods" none
-    must "its Ready says so" grep -q "Ready=False Suspended" <(is medallion Ready False)
+    suspended() { is medallion Ready False && is medallion Ready False | grep -q "^Ready=False Suspended"; }
+    await 60 "its Ready says so" suspended
     must "medallion resumed" k patch csp medallion --type=merge -p '{"spec":{"suspend":false}}'
     await 180 "medallion Ready" is medallion Ready True
     goes_on medallion "resumed"
