@@ -69,7 +69,7 @@ impl MergeTask {
                 .tables
                 .iter()
                 .enumerate()
-                .map(|(at, table)| TableOperator::new(at, table, partitions))
+                .map(|(at, table)| TableOperator::new(at, table, partitions, Alerts::watch(&plan, at)))
                 .collect(),
             funnels: FunnelOperator::all(&plan),
             joins: (0..plan.joins.len()).map(|join| JoinOperator::new(&plan, join)).collect(),
@@ -134,8 +134,14 @@ impl MergeTask {
         }
         for (at, table) in self.tables.iter_mut().enumerate() {
             let made = self.rows.len();
+            let mut fresh = Vec::new();
+            table.take_fresh(&mut fresh, &mut self.rows);
+            let mut told = self.alerts.judge(plan, at, &self.rows[made..]);
+            told.extend(self.alerts.judge(plan, at, &fresh));
+            let made = self.rows.len();
             table.advance(self.channels.table(plan, at), &mut self.rows);
-            self.alerts.judge(plan, at, made, &mut self.rows);
+            told.extend(self.alerts.judge(plan, at, &self.rows[made..]));
+            self.rows.extend(told);
         }
         self.alerts.advance(|table| self.channels.table(plan, table));
     }
@@ -162,9 +168,7 @@ impl MergeTask {
         let mut held_back = false;
         let plan = Arc::clone(&self.plan);
         for at in 0..self.tables.len() {
-            let made = self.rows.len();
             held_back |= !self.tables[at].drain(now, &mut self.rows);
-            self.alerts.judge(&plan, at, made, &mut self.rows);
         }
         self.funnels.iter_mut().for_each(FunnelOperator::seal);
         self.joins.iter_mut().for_each(JoinOperator::seal);

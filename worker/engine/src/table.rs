@@ -53,12 +53,15 @@ struct Shape {
     early: bool,
     /// A funnel's group that nobody stands in any more has no row.
     drop_empty: bool,
+    /// What each message changes is asked for after it.
+    is_watched: bool,
 }
 
 impl TableState {
-    /// Makes an empty state. `partitions` is the number of shuffle partitions that share `max_groups`.
+    /// Makes an empty state. `partitions` is the number of shuffle partitions that share `max_groups`; with `is_watched` it
+    /// remembers what [`TableState::take_fresh`] will ask for.
     #[must_use]
-    pub fn new(table: &TablePlan, partitions: u32) -> Self {
+    pub fn new(table: &TablePlan, partitions: u32, is_watched: bool) -> Self {
         let (accumulators, settle_ms, drop_empty) = match &table.kind {
             TableKind::Aggregate(aggregates) => (Accumulators::new(aggregates), 0, false),
             TableKind::Funnel(funnel) => (Accumulators::for_funnel(funnel.steps.len()), funnel.within_ms, true),
@@ -69,6 +72,7 @@ impl TableState {
             lateness_ms: table.lateness_ms,
             early: table.emit.every_ms.is_some(),
             drop_empty,
+            is_watched,
         };
         match table.window {
             Window::Tumbling { .. } | Window::Hopping { .. } => Self::Panes(PaneTable::new(shape, accumulators)),
@@ -104,6 +108,16 @@ impl TableState {
             Self::Panes(table) => table.advance(watermark, builder, out),
             Self::Sessions(table) => table.advance(watermark, builder, out),
             Self::Totals(table) => table.advance(watermark, builder, out),
+        }
+    }
+
+    /// Writes what changed since the last call, which was before the last message: rows that are gone into `out`, which they
+    /// leave by, and into `fresh` those of final windows or of no window, which leave by [`TableState::drain_changed`].
+    pub fn take_fresh(&mut self, builder: &mut RowBuilder, fresh: &mut Vec<Row>, out: &mut Vec<Row>) {
+        match self {
+            Self::Panes(table) => table.take_fresh(builder, fresh),
+            Self::Sessions(table) => table.take_fresh(builder, fresh, out),
+            Self::Totals(table) => table.take_fresh(builder, fresh, out),
         }
     }
 

@@ -1,4 +1,7 @@
 //! Alerts in MERGE: rows of a table are judged where they are made; every group lives on one partition.
+//!
+//! They are judged message by message, whenever they leave: what was said of a row must not depend on when a flush came, or
+//! a task that is recovered between two flushes would not know what was raised, and never withdraw it.
 
 use crate::{
     alert::{AlertChange, AlertState},
@@ -67,13 +70,17 @@ impl Alerts {
         Self(plan.alerts.iter().enumerate().map(watch).collect())
     }
 
-    /// Judges the rows of `table` behind `from` and appends what the alerts say: of windows once they are final, of
-    /// running totals whenever they leave.
-    pub(super) fn judge(&mut self, plan: &Plan, table: usize, from: usize, rows: &mut Vec<Row>) {
-        let until = rows.len();
+    /// Whether any alert watches a table.
+    pub(super) fn watch(plan: &Plan, table: usize) -> bool {
+        plan.alerts.iter().any(|alert| alert.table == table)
+    }
+
+    /// Judges rows of `table` and returns what the alerts say: of windows once they are final, of running totals always.
+    /// What was judged before and is the same says nothing.
+    pub(super) fn judge(&mut self, plan: &Plan, table: usize, rows: &[Row]) -> Vec<Row> {
+        let mut changes = Vec::new();
         for (alert, watching) in self.0.iter_mut().enumerate().filter(|(_, watching)| watching.table == table) {
-            let mut changes = Vec::new();
-            for row in &rows[from..until] {
+            for row in rows {
                 if watching.windowed && !row.is_final && !row.deleted {
                     continue;
                 }
@@ -88,8 +95,8 @@ impl Alerts {
                     state.judge(&row.group, &key, row.window, &row.values, &mut when, &mut emit);
                 }
             }
-            rows.append(&mut changes);
         }
+        changes
     }
 
     /// Forgets history that nothing can ask for any more.

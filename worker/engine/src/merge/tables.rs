@@ -14,6 +14,7 @@ pub(super) struct TableOperator {
     at: usize,
     /// A funnel's events are counted where the funnel is.
     is_funnel: bool,
+    is_watched: bool,
     state: TableState,
     builder: RowBuilder,
     ledger: TableLedger,
@@ -23,11 +24,13 @@ pub(super) struct TableOperator {
 }
 
 impl TableOperator {
-    pub(super) fn new(at: usize, table: &TablePlan, partitions: u32) -> Self {
+    /// `is_watched` where [`TableOperator::take_fresh`] will be asked after every message.
+    pub(super) fn new(at: usize, table: &TablePlan, partitions: u32, is_watched: bool) -> Self {
         Self {
+            is_watched,
             at,
             is_funnel: matches!(table.kind, TableKind::Funnel(_)),
-            state: TableState::new(table, partitions),
+            state: TableState::new(table, partitions, is_watched),
             builder: RowBuilder::new(at, table),
             ledger: TableLedger::default(),
             told: TableLedger::default(),
@@ -41,6 +44,14 @@ impl TableOperator {
         self.ledger.counted += applied.counted;
         self.ledger.late += applied.late;
         Ok(())
+    }
+
+    /// What the last message did to a table that is watched: rows that are gone go to `out`, and those that changed and are
+    /// not open any more to `fresh`, to be judged. They leave later.
+    pub(super) fn take_fresh(&mut self, fresh: &mut Vec<Row>, out: &mut Vec<Row>) {
+        if self.is_watched {
+            self.state.take_fresh(&mut self.builder, fresh, out);
+        }
     }
 
     pub(super) fn advance(&mut self, watermark: Millis, out: &mut Vec<Row>) {

@@ -24,6 +24,8 @@ pub struct PaneTable {
     /// An empty set of accumulators, from which those of a pane are made.
     template: Accumulators,
     panes: BTreeMap<Millis, Pane>,
+    /// Groups of panes that the last message touched, where they are asked for.
+    fresh: Vec<(Millis, u32)>,
     watermark: Millis,
 }
 
@@ -64,7 +66,8 @@ impl PaneTable {
     pub(super) fn new(shape: Shape, template: Accumulators) -> Self {
         let (size_ms, step_ms) = size_and_step(shape.window);
         let pane_ms = pane_ms(shape.window);
-        Self { shape, size_ms, step_ms, pane_ms, template, panes: BTreeMap::new(), watermark: BEGINNING_OF_TIME }
+        let (panes, fresh) = (BTreeMap::new(), Vec::new());
+        Self { shape, size_ms, step_ms, pane_ms, template, panes, fresh, watermark: BEGINNING_OF_TIME }
     }
 
     pub(super) fn groups(&self) -> usize {
@@ -89,6 +92,9 @@ impl PaneTable {
         let group = pane.group(key);
         pane.accumulators.merge_encoded(group, section)?;
         pane.mark(group);
+        if self.shape.is_watched {
+            self.fresh.push((start, group));
+        }
         applied.counted += events;
         Ok(())
     }
@@ -216,15 +222,30 @@ impl PaneTable {
         for (pane_start, pane) in &mut self.panes {
             for group in std::mem::take(&mut pane.changed_list) {
                 pane.changed[group as usize] = false;
-                let mut start = first_start(*pane_start + pane_ms - 1, size_ms, step_ms);
-                while start <= *pane_start {
+                for start in windows_of(*pane_start, pane_ms, (size_ms, step_ms)) {
                     windows.entry(start).or_default().insert(pane.index.key(group).to_vec());
-                    start += step_ms;
                 }
             }
         }
         windows.retain(|start, _| !self.window_freed(*start));
         windows
+    }
+
+    /// Makes rows of what the last message changed in windows that were final before it.
+    pub(super) fn take_fresh(&mut self, builder: &mut RowBuilder, out: &mut Vec<Row>) {
+        let mut windows: BTreeMap<Millis, BTreeSet<Vec<u8>>> = BTreeMap::new();
+        for (pane_start, group) in std::mem::take(&mut self.fresh) {
+            let Some(pane) = self.panes.get(&pane_start) else { continue };
+            let starts = windows_of(pane_start, self.pane_ms, (self.size_ms, self.step_ms));
+            let corrected =
+                starts.filter(|start| self.window_final(*start, self.watermark) && !self.window_freed(*start));
+            for start in corrected {
+                windows.entry(start).or_default().insert(pane.index.key(group).to_vec());
+            }
+        }
+        for (start, keys) in windows {
+            self.emit_window(start, &keys, true, builder, out);
+        }
     }
 
     fn emit_corrections(&mut self, builder: &mut RowBuilder, out: &mut Vec<Row>) {
@@ -269,4 +290,10 @@ impl PaneTable {
         }
         Ok(())
     }
+}
+
+/// Starts of the windows that hold a pane, in order.
+fn windows_of(pane: Millis, pane_ms: Millis, (size_ms, step_ms): (Millis, Millis)) -> impl Iterator<Item = Millis> {
+    let first = first_start(pane + pane_ms - 1, size_ms, step_ms);
+    std::iter::successors(Some(first), move |start| Some(start + step_ms)).take_while(move |start| *start <= pane)
 }

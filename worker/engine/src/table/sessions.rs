@@ -28,6 +28,8 @@ pub struct SessionTable {
     sessions: Sessions,
     accumulators: Accumulators,
     changed: Vec<Box<[u8]>>,
+    /// Keys that the last message touched, where they are asked for.
+    fresh: Vec<Box<[u8]>>,
     /// Keys to look at once the watermark passes a bucket of time. A key may stand in several buckets.
     closing: BTreeMap<Millis, Vec<Box<[u8]>>>,
     bucket_ms: Millis,
@@ -55,6 +57,7 @@ impl SessionTable {
             sessions: HashMap::default(),
             accumulators,
             changed: Vec::new(),
+            fresh: Vec::new(),
             closing: BTreeMap::new(),
             bucket_ms: (gap_ms / 16).max(1_000),
             gone: Vec::new(),
@@ -85,6 +88,9 @@ impl SessionTable {
             return Ok(());
         }
         applied.counted += events;
+        if self.shape.is_watched {
+            self.fresh.push(key.into());
+        }
         self.insert(key, Session { first, last, group, told: false, is_final: false, changed: true }, builder);
         Ok(())
     }
@@ -185,6 +191,22 @@ impl SessionTable {
             if session.is_final { close + self.shape.lateness_ms } else { close }
         };
         self.sessions.get(key)?.iter().map(due).min()
+    }
+
+    /// Makes rows of the sessions that the last message changed and that are final, and tells which are gone.
+    pub(super) fn take_fresh(&mut self, builder: &mut RowBuilder, fresh: &mut Vec<Row>, out: &mut Vec<Row>) {
+        out.append(&mut self.gone);
+        let mut pending = Vec::new();
+        for key in std::mem::take(&mut self.fresh) {
+            let Some(sessions) = self.sessions.get_mut(&key) else { continue };
+            for session in sessions.iter_mut().filter(|session| session.changed && session.is_final) {
+                // Whoever judged it has to hear when it is gone.
+                session.told = true;
+                let window = Some((session.first, session.last + self.gap_ms));
+                pending.push(Pending { key: key.to_vec(), window, group: session.group, is_final: true });
+            }
+        }
+        builder.build(&self.accumulators, &pending, fresh);
     }
 
     pub(super) fn drain_changed(&mut self, builder: &mut RowBuilder, out: &mut Vec<Row>) {

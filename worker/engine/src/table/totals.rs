@@ -25,6 +25,8 @@ pub struct TotalTable {
     totals: Vec<Total>,
     accumulators: Accumulators,
     changed: Vec<u32>,
+    /// Groups that the last message touched, where they are asked for.
+    fresh: Vec<u32>,
     /// Groups to look at once the watermark passes a bucket of time; only with `keep_for_ms`. One that was looked at
     /// and registered elsewhere since then is passed over: [`Total::bucket`] says where it is due.
     expiring: BTreeMap<Millis, Vec<u32>>,
@@ -58,6 +60,7 @@ impl TotalTable {
             totals: Vec::new(),
             accumulators,
             changed: Vec::new(),
+            fresh: Vec::new(),
             expiring: BTreeMap::new(),
             oldest: BTreeSet::new(),
             gone: Vec::new(),
@@ -81,6 +84,9 @@ impl TotalTable {
         let last = section.time()?;
         let group = self.touch(key, last);
         self.accumulators.merge_encoded(group, section)?;
+        if self.shape.is_watched {
+            self.fresh.push(group);
+        }
         self.evict(builder);
         Ok(())
     }
@@ -181,19 +187,32 @@ impl TotalTable {
         again.into_iter().for_each(|number| self.register(number));
     }
 
+    /// Makes rows of the totals that the last message touched and that are still there, and tells which are gone.
+    pub(super) fn take_fresh(&mut self, builder: &mut RowBuilder, fresh: &mut Vec<Row>, out: &mut Vec<Row>) {
+        out.append(&mut self.gone);
+        let mut touched = std::mem::take(&mut self.fresh);
+        touched.sort_unstable();
+        touched.dedup();
+        touched.retain(|number| self.totals[*number as usize].live);
+        self.make_rows(&touched, builder, fresh);
+    }
+
     pub(super) fn drain_changed(&mut self, builder: &mut RowBuilder, out: &mut Vec<Row>) {
         out.append(&mut self.gone);
-        let mut pending = Vec::new();
-        for number in std::mem::take(&mut self.changed) {
-            let total = &mut self.totals[number as usize];
-            if !std::mem::take(&mut total.changed) {
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.retain(|number| std::mem::take(&mut self.totals[*number as usize].changed));
+        self.make_rows(&changed, builder, out);
+    }
+
+    fn make_rows(&self, numbers: &[u32], builder: &mut RowBuilder, out: &mut Vec<Row>) {
+        let mut pending = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let key = &self.totals[*number as usize].key;
+            if self.shape.drop_empty && self.accumulators.count(0, *number) == 0 {
+                out.push(builder.deleted(key, None));
                 continue;
             }
-            if self.shape.drop_empty && self.accumulators.count(0, number) == 0 {
-                out.push(builder.deleted(&total.key, None));
-                continue;
-            }
-            pending.push(Pending { key: total.key.to_vec(), window: None, group: number, is_final: false });
+            pending.push(Pending { key: key.to_vec(), window: None, group: *number, is_final: false });
         }
         builder.build(&self.accumulators, &pending, out);
     }
