@@ -101,10 +101,10 @@ impl MergedWatermark {
         self.merged
     }
 
-    /// Hears from an origin. Unknown origins are ignored. What came with records replaces an earlier claim, which said
+    /// Hears from an origin. What came with records replaces an earlier claim, which said
     /// that there would be none; a heartbeat only adds to it, because an older one may come once more.
     pub fn hear(&mut self, origin: usize, watermark: Millis, idle: bool, with_records: bool) {
-        let Some(heard) = self.origins.get_mut(origin) else { return };
+        let heard = &mut self.origins[origin];
         let claimed = if with_records { BEGINNING_OF_TIME } else { heard.0 };
         *heard = (claimed.max(watermark), idle);
         let awake = self.origins.iter().filter(|(_, idle)| !idle).map(|(watermark, _)| *watermark).min();
@@ -119,13 +119,20 @@ impl MergedWatermark {
         self.origins[origin]
     }
 
-    /// The same channel as it was: merged up to `merged`, with claims of those origins that are given. An origin that was
-    /// not there then has shown nothing, and holds the others back until it does.
-    pub fn resume(&mut self, merged: Millis, claims: impl Iterator<Item = (usize, (Millis, bool))>) {
+    /// Makes room for one more origin before place `at`. It has shown nothing, and holds the others back until it does.
+    pub fn insert(&mut self, at: usize) {
+        self.origins.insert(at, (BEGINNING_OF_TIME, false));
+    }
+
+    /// Sets what an origin had claimed, and whether it was idle. Nothing follows from it before [`MergedWatermark::resume`].
+    pub fn claimed(&mut self, origin: usize, claim: (Millis, bool)) {
+        self.origins[origin] = claim;
+    }
+
+    /// The same channel as it was, merged up to `merged`. An origin that was not there then has shown nothing, and holds
+    /// the others back until it does.
+    pub const fn resume(&mut self, merged: Millis) {
         self.merged = merged;
-        for (origin, claim) in claims {
-            self.origins[origin] = claim;
-        }
     }
 }
 

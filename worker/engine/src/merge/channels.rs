@@ -17,6 +17,18 @@ struct Listening {
     told: Millis,
 }
 
+impl Listening {
+    /// The place of an origin. One that the plan does not know yet is taken in: a topic has grown, and whoever sent this was
+    /// told before us. What it claims must not be lost, because a quiet partition says it once.
+    fn place(&mut self, origin: Origin) -> usize {
+        self.origins.binary_search(&origin).unwrap_or_else(|at| {
+            self.origins.insert(at, origin);
+            self.watermark.insert(at);
+            at
+        })
+    }
+}
+
 /// Every channel of the plan.
 pub(super) struct Channels(Vec<Listening>);
 
@@ -33,9 +45,8 @@ impl Channels {
     pub(super) fn hear(&mut self, origin: Origin, mark: Mark, with_records: bool) {
         let listening = self.0.iter_mut().find(|listening| listening.channel == mark.channel);
         let Some(listening) = listening else { return };
-        if let Ok(at) = listening.origins.binary_search(&origin) {
-            listening.watermark.hear(at, mark.watermark, mark.idle, with_records);
-        }
+        let at = listening.place(origin);
+        listening.watermark.hear(at, mark.watermark, mark.idle, with_records);
     }
 
     /// The merged watermark of `channel`.
@@ -88,16 +99,13 @@ impl Channels {
     }
 
     pub(super) fn restore(&mut self, reader: &mut Reader<'_>) -> Result<(), Corrupt> {
-        for Listening { origins, watermark, .. } in &mut self.0 {
+        for listening in &mut self.0 {
             let merged = reader.i64()?;
-            let mut claims = Vec::new();
             for _ in 0..reader.count()? {
-                let origin = read_origin(reader)?;
-                let at =
-                    origins.binary_search(&origin).map_err(|_| Corrupt("an origin that the plan does not know"))?;
-                claims.push((at, (reader.i64()?, reader.u8()? != 0)));
+                let at = listening.place(read_origin(reader)?);
+                listening.watermark.claimed(at, (reader.i64()?, reader.u8()? != 0));
             }
-            watermark.resume(merged, claims.into_iter());
+            listening.watermark.resume(merged);
         }
         Ok(())
     }
