@@ -2,7 +2,8 @@
 //! storm, damaged checkpoints, and the whole cluster gone for longer than any of its clients waits. In the end PostgreSQL,
 //! Couchbase's double and the API show what the naive reference says of the raw topic, to the last row.
 //!
-//! `TORTURE_RATE` are the events a second; `TORTURE_PAUSE` the seconds that sleepers sleep and stores are away.
+//! `TORTURE_RATE` are the events a second; `TORTURE_PAUSE` the seconds that sleepers sleep and stores are away;
+//! `TORTURE_ROUNDS` how often every broker is killed.
 //! Needs PostgreSQL, Java and Maven (`tests/run` installs them).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -193,7 +194,7 @@ fn whatever_is_killed_every_event_counts_once() {
     (0..2).for_each(|_| world.add_processor().unwrap());
     world.go_on("the first events", begun, rate as i64, &EVERYWHERE).unwrap();
 
-    brokers(&mut world);
+    (0..setting("TORTURE_ROUNDS", 1)).for_each(|_| brokers(&mut world));
     roles(&mut world);
     sleeper_and_stores(&mut world, pause);
     storm(&mut world);

@@ -76,6 +76,9 @@ pub const CHECKPOINT_WAIT_MAX: Duration = Duration::from_secs(1);
 /// How long a store of checkpoints that failed is left alone: a store that is away costs one try, not one for each task.
 pub const CHECKPOINT_REST: Duration = Duration::from_secs(5);
 
+/// How long old messages of the shuffle stay after some could not be deleted: no checkpoint should wait for that twice.
+pub const SHUFFLE_REST: Duration = Duration::from_secs(30);
+
 /// How long a request for a checkpoint's object is tried again. A sink has more patience: nothing else would write its file.
 pub const CHECKPOINT_RETRY_MAX: Duration = Duration::from_secs(5);
 

@@ -118,6 +118,9 @@ impl Cluster {
         // The broker's own remedy for a transaction that nobody ends; others end it sooner by its id.
         config.set("transaction.timeout.ms", "15000");
         config.set("message.timeout.ms", "15000");
+        // librdkafka takes a broker off its list that is gone, and an offset commit that waits for it as the group's
+        // coordinator then waits until any other connection comes or goes, whatever its time limit says. An idle one goes.
+        config.set("connections.max.idle.ms", SESSION_MS.to_string());
         config
     }
 

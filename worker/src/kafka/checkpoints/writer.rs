@@ -55,18 +55,16 @@ pub struct Taken {
     pub saved: Saved,
 }
 
-/// What the writer hears.
-enum Message {
-    /// These are there already: whole ones, and what is left of others.
-    Known(String, BTreeMap<Id, u32>, BTreeMap<Id, u32>),
-    /// Write this.
-    Write(Taken),
-}
+/// Checkpoints of one task with their chunks: whole ones, and what is left of others.
+type There = [BTreeMap<Id, u32>; 2];
 
 /// The way to the writer. Bounded: a task waits behind the second snapshot, for a moment.
 #[derive(Clone)]
 pub struct CheckpointQueue {
-    messages: Sender<Message>,
+    snapshots: Sender<Taken>,
+    /// What is there of tasks that were recovered. Written by whoever recovers one, which must not wait for a store that is
+    /// away; taken by the writer before it writes.
+    found: Arc<Mutex<BTreeMap<String, There>>>,
     /// Somebody waited in vain: nobody else does until the writer goes on, which clears it.
     is_stuck: Arc<AtomicBool>,
 }
@@ -74,18 +72,22 @@ pub struct CheckpointQueue {
 impl CheckpointQueue {
     /// Tells what was found at a recovery, so that it is deleted in time.
     pub fn know(&self, task: &str, stored: &Stored) {
-        // A writer that has failed said so; commits are safe without it.
         let (whole, torn): (Vec<_>, Vec<_>) = stored.kept.iter().partition(|(_, kept)| kept.is_complete());
-        let [whole, torn] = [whole, torn].map(|all| all.into_iter().map(|(id, kept)| (*id, kept.chunks)).collect());
-        drop(self.messages.send(Message::Known(task.into(), whole, torn)));
+        let there = [whole, torn].map(|all| all.into_iter().map(|(id, kept)| (*id, kept.chunks)).collect());
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(task.into(), there);
+    }
+
+    /// Hands a state over, and waits for as long as the writer is busy. Whether it was written, [`Taken::saved`] tells.
+    pub fn write_patiently(&self, taken: Taken) {
+        // A writer that has ended has a bug, which its end tells.
+        drop(self.snapshots.send(taken));
     }
 
     /// Hands a state over. It is left out where the writer is busy for long: another will come.
     pub fn write(&self, taken: Taken) {
-        let message = Message::Write(taken);
         if self.is_stuck.load(Ordering::Acquire) {
-            drop(self.messages.try_send(message));
-        } else if self.messages.send_timeout(message, limits::CHECKPOINT_WAIT_MAX).is_err() {
+            drop(self.snapshots.try_send(taken));
+        } else if self.snapshots.send_timeout(taken, limits::CHECKPOINT_WAIT_MAX).is_err() {
             self.is_stuck.store(true, Ordering::Release);
         }
     }
@@ -111,15 +113,18 @@ impl CheckpointWriter {
             None => Target::Topic(checkpoints.topic.writer()?),
         };
         let admin = Admin::new(&checkpoints.cluster)?;
-        let (queue, messages) = bounded(limits::CHECKPOINT_QUEUE);
-        let is_stuck = Arc::new(AtomicBool::new(false));
-        let queue = CheckpointQueue { messages: queue, is_stuck: Arc::clone(&is_stuck) };
+        let (snapshots, taken) = bounded(limits::CHECKPOINT_QUEUE);
+        let (found, is_stuck) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let queue = CheckpointQueue { snapshots, found: Arc::clone(&found), is_stuck: Arc::clone(&is_stuck) };
         let (known, torn) = (BTreeMap::new(), BTreeMap::new());
-        let mut writer = Writer { checkpoints, shuffle, target, admin, known, torn, rests_until: None };
+        let mut writer =
+            Writer { checkpoints, shuffle, target, admin, known, torn, rests_until: None, stay_until: None };
         let body = move || {
-            for message in messages {
+            for snapshot in taken {
                 is_stuck.store(false, Ordering::Release);
-                writer.hear(message);
+                let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+                writer.know(found);
+                writer.hear(&snapshot);
             }
         };
         let thread = std::thread::Builder::new().name("checkpoints".into()).spawn(body);
@@ -198,24 +203,27 @@ struct Writer {
     torn: BTreeMap<String, BTreeMap<Id, u32>>,
     /// The store failed: until then nothing is tried.
     rests_until: Option<Instant>,
+    /// Old messages could not be deleted: until then they stay. A leader that is gone costs the whole time of a request.
+    stay_until: Option<Instant>,
 }
 
 impl Writer {
+    /// Notes what is there of tasks. What is torn goes with the next checkpoint.
+    fn know(&mut self, found: BTreeMap<String, There>) {
+        for (task, [whole, torn]) in found {
+            let left = self.torn.entry(task.clone()).or_default();
+            left.extend(torn);
+            left.retain(|id, _| !whole.contains_key(id));
+            self.known.insert(task, whole);
+        }
+    }
+
     /// A checkpoint that cannot be written is left out: those before it are still there, and the next one will come.
-    fn hear(&mut self, message: Message) {
-        let rests = self.rests_until.is_some_and(|until| Instant::now() < until);
-        let done = match message {
-            Message::Known(task, whole, torn) => {
-                let left = self.torn.entry(task.clone()).or_default();
-                left.extend(torn);
-                left.retain(|id, _| !whole.contains_key(id));
-                self.known.insert(task.clone(), whole);
-                if rests { Ok(()) } else { self.clear(&task) }
-            }
-            Message::Write(_) if rests => Ok(()),
-            Message::Write(taken) => self.take(&taken),
-        };
-        let Err(error) = done else { return };
+    fn hear(&mut self, taken: &Taken) {
+        if self.rests_until.is_some_and(|until| Instant::now() < until) {
+            return;
+        }
+        let Err(error) = self.take(taken) else { return };
         self.rests_until = Some(Instant::now() + limits::CHECKPOINT_REST);
         let error = format!("{:#}", anyhow::Error::new(error));
         if is_news(&error) {
@@ -267,10 +275,15 @@ impl Writer {
         let old = std::mem::replace(known, kept);
         self.torn.entry(task.to_owned()).or_default().extend(old);
         self.clear(task)?;
-        if let Some(partition) = task.strip_prefix("merge:").and_then(|number| number.parse().ok())
+        let is_due = self.stay_until.is_none_or(|until| Instant::now() >= until);
+        if let Some(partition) = task.strip_prefix("merge:").and_then(|number| number.parse().ok()).filter(|_| is_due)
             && let Err(error) = self.admin.delete_below(&self.shuffle, partition, oldest)
         {
-            tracing::warn!(task, %error, "old shuffle messages stay for now");
+            self.stay_until = Some(Instant::now() + limits::SHUFFLE_REST);
+            let error = format!("{:#}", anyhow::Error::new(error));
+            if is_news(&error) {
+                tracing::warn!(task, error, "old shuffle messages stay for now");
+            }
         }
         Ok(())
     }
