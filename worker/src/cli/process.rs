@@ -24,7 +24,7 @@ use crate::{
         names::Names,
         process::{ProcessOptions, Processor},
         steps::{Step, TopicFact, decide},
-        topics::wishes,
+        topics::{Care, wishes},
         watch::Watch,
     },
     limits,
@@ -130,15 +130,22 @@ fn bucket(spec: &PipelineSpec, secrets: &Secrets) -> Result<Option<Objects>, Mis
     wanted.store.as_ref().map(open).transpose()
 }
 
-/// Makes sure that every topic is there and right; tells what they are.
+/// Makes sure that every topic is there and right; tells what they are. Settings of a raw topic that have drifted hold nobody
+/// up, as a processor that runs would not stop for them either: they are told, and `setup` puts them right.
 fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyhow::Result<BTreeMap<String, TopicFact>> {
     let wishes = wishes(checked, epochs);
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let facts = Admin::new(cluster)?.facts(&names)?;
-    let told: Vec<String> = decide(&wishes, &facts).iter().map(Step::to_string).collect();
-    if told.is_empty() {
+    let is_own = |name: &String| wishes.iter().any(|wish| wish.name == *name && wish.care == Care::Own);
+    let drifted = |step: &Step| matches!(step, Step::Alter { name, .. } if !is_own(name));
+    let (drifted, wrong): (Vec<Step>, Vec<Step>) = decide(&wishes, &facts).into_iter().partition(drifted);
+    for step in drifted {
+        tracing::warn!("settings of a raw topic are others than the manifest says; `clickstream setup` can {step}");
+    }
+    if wrong.is_empty() {
         return Ok(facts);
     }
+    let told: Vec<String> = wrong.iter().map(Step::to_string).collect();
     let told = told.join("\n");
     Err(Mistake(format!("topics are not as they should be; `clickstream setup` can:\n{told}")).into())
 }
