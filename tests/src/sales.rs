@@ -1,7 +1,7 @@
 //! The example category-sales from outside: a shop that posts events, and its table as every store shows it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -133,6 +133,31 @@ pub fn expected(checked: &Checked) -> Result<Rows> {
     let mut rows = rows?;
     add(&mut rows, other?);
     Ok(rows)
+}
+
+/// Events of the shop that come for the first time behind a later one, in the same partition of the raw topic: what one
+/// producer sends under keys of one partition is to stay in order, whoever was killed. What was posted again does not count.
+///
+/// # Errors
+/// If it cannot be read, or holds something else.
+pub fn out_of_order(checked: &Checked) -> Result<u64> {
+    let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment())?;
+    let topic = &checked.plan.topics[0];
+    let mut found = 0;
+    for partition in 0..topic.partitions {
+        let (mut seen, mut last) = (BTreeSet::new(), 0);
+        for record in raw_partition(&cluster, &topic.name, partition)? {
+            let event: Value = serde_json::from_slice(&record.payload)?;
+            let number = event["transaction_id"].as_str().and_then(|id| id.strip_prefix('t')?.parse::<u64>().ok());
+            let number = number.with_context(|| format!("no event of the shop: {event}"))?;
+            if seen.insert(number) {
+                found += u64::from(number < last);
+                last = last.max(number);
+            }
+        }
+        ensure!(!seen.is_empty(), "partition {partition} holds nothing to be in order");
+    }
+    Ok(found)
 }
 
 fn add(rows: &mut Rows, more: Rows) {

@@ -19,7 +19,7 @@ use tests::{
     couchbase::{Double, PASSWORD},
     kafka::Broker,
     roles::wait,
-    sales::{Rows, Shop, expected, over_http, row},
+    sales::{Rows, Shop, expected, out_of_order, over_http, row},
     servers::Server,
 };
 use tokio_postgres::NoTls;
@@ -301,6 +301,7 @@ fn sales_reach_every_store_whoever_is_killed_meanwhile() {
     assert_eq!(all["tables"][0]["late"], 0, "{all}");
     let expected = expected(&fleet.checked).unwrap();
     assert_eq!(counted(&expected), sold as i64, "every event once, however often it was posted");
+    assert_eq!(out_of_order(&fleet.checked).unwrap(), 0, "events of a partition come in the order of their posts");
     wait("the API", || fleet.in_api(), |rows| *rows == expected);
     wait("PostgreSQL", || fleet.in_postgres(), |rows| *rows == expected);
     wait("Couchbase", || fleet.in_couchbase(), |rows| *rows == expected);
