@@ -4,6 +4,7 @@
 disturb() {
     scale
     scale_by_load
+    scale_by_hpa
     kill_pods
     kill_broker
     change_with_a_dying_operator
@@ -52,6 +53,35 @@ scale_by_load() {
     await 120 "2 processors ready" ready_processors category-sales 2
     await 120 "category-sales Ready" is category-sales Ready True
     goes_on category-sales "scaled by load"
+}
+
+# What the autoscaler of Kubernetes says of itself.
+says() { # HPA CONDITION REASON
+    local said
+    said=$(k get hpa "$1" -o "jsonpath={.status.conditions[?(@.type=='$2')].reason}")
+    echo "$2: $said"
+    [ "$said" = "$3" ]
+}
+
+# Nobody measures pods here, so that only its bounds move anything: it reads and writes the scale, and finds the pods by it.
+scale_by_hpa() {
+    must "HorizontalPodAutoscaler: 3 to 4 processors" k apply -f - <<'Y'
+apiVersion: autoscaling/v2
+kind: HorizontalPodAutoscaler
+metadata: {name: category-sales}
+spec:
+  scaleTargetRef: {apiVersion: clickstream.dev/v1alpha1, kind: ClickstreamPipeline, name: category-sales}
+  minReplicas: 3
+  maxReplicas: 4
+  metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 80}}}]
+Y
+    await 120 "3 processors ready" ready_processors category-sales 3
+    await 120 "it found the pods, and nobody who measures them" says category-sales ScalingActive FailedGetResourceMetric
+    must "no HorizontalPodAutoscaler" k delete hpa category-sales
+    must "kubectl scale: 2 processors" k scale csp category-sales --replicas=2
+    await 120 "2 processors ready" ready_processors category-sales 2
+    await 120 "category-sales Ready" is category-sales Ready True
+    goes_on category-sales "scaled by Kubernetes' autoscaler"
 }
 
 # Without grace: no drain, no last commit.
