@@ -1,6 +1,6 @@
 //! A manifest that changes under a running fleet, over a real Kafka: the changed table is rebuilt from what its topic still
 //! holds and shown once it has caught up, in the API and in PostgreSQL, where old rows that are no more go; the others go on
-//! with all they know, also of what retention has deleted since.
+//! with all they know, also of what retention has deleted since. What a topic holds no longer, the archive of a sink still has.
 //!
 //! Needs Java and Maven (`tests/run` installs them); `tests/kafka/fetch` gets the broker.
 
@@ -19,7 +19,7 @@ use tests::{
     binary::{Running, free_address, root, run},
     kafka::{Broker, raw_records},
     reference::{Input, cell::Cell, reference},
-    roles::{PATIENCE, Role, role},
+    roles::{PATIENCE, Role, role, wait},
     servers::Server,
 };
 use worker::{
@@ -47,13 +47,19 @@ const GROWTH: (&str, &str) = ("    partitions: 4", "    partitions: 6");
 const SINK: &str = "  sinks:\n  - name: postgres\n    tables: [category_sales, totals]\n    \
                     postgres: {connectionSecret: postgres, schema: public}\n";
 
+/// Where raw records are kept.
+fn archive(directory: &Path) -> String {
+    let path = directory.join("bronze");
+    format!("  - {{name: bronze, topics: [transactions], parquet: {{path: '{}', rollEvery: 1s}}}}\n", path.display())
+}
+
 fn manifest(directory: &Path, broker: &Broker, name: &str, count: u64, change: bool) -> PathBuf {
     let text = fs::read_to_string(root().join("examples/category-sales.yaml")).unwrap();
     let (text, _) = text.split_once("  sinks:\n").unwrap();
     let text = text.replace("kafka-bootstrap:9092", &broker.address);
     let text = text.replace("eventsPerSecond: 1000", &format!("eventsPerSecond: {RATE}\n      count: {count}"));
     let text = text.replace("  process:\n", TOTALS);
-    let text = text + SINK;
+    let text = text + SINK + &archive(directory);
     let text = if change { text.replace(CHANGE.0, CHANGE.1).replace(GROWTH.0, GROWTH.1) } else { text };
     assert!(text.contains(&broker.address) && text.contains("totals"), "the example has changed");
     assert_eq!(text.contains("amount > 250"), change, "the example has changed");
@@ -259,5 +265,75 @@ fn a_changed_table_is_rebuilt_and_the_others_go_on() {
         wait_for_rows(&mut serve, &page, table, rows);
         wait_until_stored(&mut sink, &store, table, rows);
     }
+    [process, serve, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+/// Deletes everything that lies in the raw topics, as retention would.
+fn delete_all(checked: &Checked, input: &Input) {
+    let admin = Admin::new(&Cluster::of(&checked.manifest.spec, &Secrets::from_environment()).unwrap()).unwrap();
+    for (source, records) in input.iter().filter(|(_, records)| !records.is_empty()) {
+        let behind = records[records.len() - 1].offset + 1;
+        admin.delete_below(&checked.plan.topics[source.topic as usize].name, source.partition, behind).unwrap();
+    }
+}
+
+#[test]
+fn what_retention_has_deleted_is_computed_again_from_the_archive() {
+    let broker = Broker::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let old = manifest(directory.path(), &broker, "old.yaml", BEFORE, false);
+    let new = manifest(directory.path(), &broker, "new.yaml", BEFORE + AFTER, true);
+    let (before, after) = (checked(&old), checked(&new));
+    set_up(&old, &[]);
+    let page = free_address().unwrap();
+    let (process, sink) = (start("process", &old, &["--threads", "1"]), start("sink", &old, &["--name", "bronze"]));
+    ingest(&old);
+    let first = raw_records(&before).unwrap();
+    let compared = || replay(&old, &["--from", "bronze"]);
+    wait("everything is archived", compared, |said| said.contains("totals: 6 rows equal, 0 changed, 0 gone, 0 new\n"));
+    delete_all(&before, &first);
+
+    // Another definition, and nothing left to compute it from.
+    process.end_in_order().unwrap();
+    assert!(set_up(&new, &[]).contains("category_sales: rebuilt as epoch 2"));
+    let (process, mut serve) =
+        (start("process", &new, &["--threads", "1"]), start("serve", &new, &["--listen", &page]));
+    serve.running.wait_for(PATIENCE, || (epoch(&page, "category_sales") == Some(2)).then_some(())).unwrap();
+    assert_eq!(served(&page, "category_sales"), Rows::new());
+
+    let from = ["--from", "bronze", "--table", "category_sales"];
+    let wrong =
+        run(role("replay", &new, &[&from[..], &["--shadow", "--since", "1h"]].concat()).unwrap(), PATIENCE).unwrap();
+    assert_eq!(wrong.status.code(), Some(2), "{}", wrong.stderr);
+    // One that is killed on the way changes nothing, and what it leaves behind is nobody's.
+    let admin = Admin::new(&Cluster::of(&after.manifest.spec, &Secrets::from_environment()).unwrap()).unwrap();
+    let mut killed = Running::start(role("replay", &new, &[&from[..], &["--shadow"]].concat()).unwrap()).unwrap();
+    let topic = "category-sales.e3.shuffle";
+    killed.wait_for(PATIENCE, || admin.facts(&[topic]).is_ok_and(|facts| !facts.is_empty()).then_some(())).unwrap();
+    killed.kill().unwrap();
+    assert_eq!((epoch(&page, "category_sales"), served(&page, "category_sales")), (Some(2), Rows::new()));
+
+    let rows = expected(&after, "category_sales", &first);
+    let said = replay(&new, &[&from[..], &["--switch"]].concat());
+    assert!(said.contains("category_sales: rebuilt as epoch 4 from the archive of bronze"), "{said}");
+    assert!(said.contains(&format!("category_sales: 0 rows equal, 0 changed, 0 gone, {} new", rows.len())), "{said}");
+    serve.running.wait_for(PATIENCE, || (epoch(&page, "category_sales") == Some(4)).then_some(())).unwrap();
+    wait_for_rows(&mut serve, &page, "category_sales", &rows);
+
+    // It goes on with what comes behind the archive, whoever dies.
+    process.running.kill().unwrap();
+    let process = start("process", &new, &["--threads", "1"]);
+    ingest(&new);
+    let kept = raw_records(&after).unwrap();
+    let mut whole = kept.clone();
+    for (source, records) in &first {
+        whole.entry(*source).and_modify(|all| *all = records.iter().cloned().chain(all.drain(..)).collect());
+    }
+    assert_eq!(whole.values().map(Vec::len).sum::<usize>() as u64, BEFORE + AFTER);
+    for table in ["category_sales", "totals"] {
+        wait_for_rows(&mut serve, &page, table, &expected(&after, table, &whole));
+    }
+    let ledger = get(&page, "/api/v1/ledger").unwrap();
+    assert_eq!((&ledger["unaccounted"], &ledger["streams"][0]["read"]), (&0.into(), &(BEFORE + AFTER).into()));
     [process, serve, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }

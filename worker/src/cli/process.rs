@@ -1,6 +1,6 @@
 //! `clickstream process`: one processor of a fleet.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crds::{Checked, spec::PipelineSpec};
@@ -23,7 +23,7 @@ use crate::{
         epochs::Epochs,
         names::Names,
         process::{ProcessOptions, Processor},
-        steps::{Step, TopicFact, decide},
+        steps::{Step, decide},
         topics::{Care, wishes},
         watch::Watch,
     },
@@ -96,20 +96,14 @@ fn start(
     secrets: &Secrets,
     registry: &Registry,
 ) -> anyhow::Result<Processor> {
-    let facts = check_topics(cluster, current, std::slice::from_ref(epoch))?;
+    check_topics(cluster, current, std::slice::from_ref(epoch))?;
     let (plan, spec) = (&epoch.checked.plan, &epoch.checked.manifest.spec);
     let directory = args.files.clone().unwrap_or_else(|| args.role.directory());
     let lookups = run::lookups::load(plan, spec, &directory)?;
-    let partitions = facts.get(&epoch.names.checkpoints()).map(|fact| fact.partitions);
-    let partitions = partitions.context("the checkpoints have no topic")?;
-    let generation = clock::now().unsigned_abs();
     let threads = args.threads.or(spec.process.threads.map(|threads| threads as usize));
-    let checkpoints = Checkpoints::new(cluster, &epoch.names, partitions, epoch.identity, generation);
-    // The store that counts is today's, whatever the epoch's manifest said when it began.
-    let bucket = bucket(&current.manifest.spec, secrets)?;
-    let checkpoints = bucket.iter().fold(checkpoints, Checkpoints::in_bucket);
     Ok(Processor::start(ProcessOptions {
-        checkpoints,
+        // The store that counts is today's, whatever the epoch's manifest said when it began.
+        checkpoints: checkpoints(cluster, epoch, &current.manifest.spec, secrets)?,
         checkpoint_every: run::checkpoint_every(spec),
         instance: instance(),
         threads: threads.unwrap_or_else(run::processors),
@@ -118,6 +112,24 @@ fn start(
         epoch: epoch.clone(),
         registry: registry.clone(),
     })?)
+}
+
+/// Where the checkpoints of an epoch lie that has its topics; `spec` is today's.
+///
+/// # Errors
+/// Where no broker answers; a [`Mistake`] where the bucket cannot be used.
+pub(super) fn checkpoints(
+    cluster: &Cluster,
+    epoch: &Epoch,
+    spec: &PipelineSpec,
+    secrets: &Secrets,
+) -> anyhow::Result<Checkpoints> {
+    let topic = epoch.names.checkpoints();
+    let facts = Admin::new(cluster)?.facts(&[&topic])?;
+    let partitions = facts.get(&topic).context("the checkpoints have no topic")?.partitions;
+    let generation = clock::now().unsigned_abs();
+    let checkpoints = Checkpoints::new(cluster, &epoch.names, partitions, epoch.identity, generation);
+    Ok(bucket(spec, secrets)?.iter().fold(checkpoints, Checkpoints::in_bucket))
 }
 
 /// Where checkpoints are kept instead of a topic.
@@ -130,9 +142,9 @@ fn bucket(spec: &PipelineSpec, secrets: &Secrets) -> Result<Option<Objects>, Mis
     wanted.store.as_ref().map(open).transpose()
 }
 
-/// Makes sure that every topic is there and right; tells what they are. Settings of a raw topic that have drifted hold nobody
+/// Makes sure that every topic is there and right. Settings of a raw topic that have drifted hold nobody
 /// up, as a processor that runs would not stop for them either: they are told, and `setup` puts them right.
-fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyhow::Result<BTreeMap<String, TopicFact>> {
+fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyhow::Result<()> {
     let wishes = wishes(checked, epochs);
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let facts = Admin::new(cluster)?.facts(&names)?;
@@ -143,7 +155,7 @@ fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyho
         tracing::warn!("settings of a raw topic are others than the manifest says; `clickstream setup` can {step}");
     }
     if wrong.is_empty() {
-        return Ok(facts);
+        return Ok(());
     }
     let told: Vec<String> = wrong.iter().map(Step::to_string).collect();
     let told = told.join("\n");

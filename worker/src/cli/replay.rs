@@ -1,5 +1,5 @@
-//! `clickstream replay`: tables computed again from what their topics still hold, beside the live ones, compared and shown;
-//! or from the archive of a sink, and compared.
+//! `clickstream replay`: tables computed again beside the live ones, compared and shown: from what their topics still hold, or
+//! from the archive of a sink, which may only be compared, too.
 
 mod history;
 
@@ -10,7 +10,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Mistake, manifest::ManifestArgs, setup};
+use super::{
+    Mistake,
+    manifest::ManifestArgs,
+    setup::{self, Again},
+};
 use crate::{
     kafka::{
         catalogue::{self, Catalogue, CatalogueFeed, Entry},
@@ -43,17 +47,21 @@ pub struct Args {
     /// Give up what waits: the old rows stay.
     #[arg(long, conflicts_with_all = ["tables", "all", "switch"])]
     pub abandon: bool,
-    /// Read the archive of this sink in place of the topics, and compare: exit code 1 where tables differ.
-    #[arg(long, value_name = "SINK", conflicts_with_all = ["all", "switch", "abandon"])]
+    /// Read the archive of this sink in place of the topics, and compare: exit code 1 where tables differ. With --shadow or
+    /// --switch the tables are computed again from it, and go on with what comes behind it.
+    #[arg(long, value_name = "SINK", conflicts_with_all = ["all", "abandon"])]
     pub from: Option<String>,
+    /// With --from: compute new rows that wait to be shown.
+    #[arg(long, requires = "from")]
+    pub shadow: bool,
     /// With --from: compare windows that ended within this time before the last that is compared, such as 24h.
-    #[arg(long, value_name = "DURATION", requires = "from")]
+    #[arg(long, value_name = "DURATION", requires = "from", conflicts_with_all = ["shadow", "switch"])]
     pub since: Option<crds::spec::Duration>,
     /// With --from: where lookup files lie; the manifest's directory by default.
     #[arg(long, value_name = "DIR", requires = "from")]
     pub files: Option<PathBuf>,
     /// With --from: how to tell what was found.
-    #[arg(long, value_enum, default_value_t = Format::Text, requires = "from")]
+    #[arg(long, value_enum, default_value_t = Format::Text, requires = "from", conflicts_with_all = ["shadow", "switch"])]
     pub format: Format,
 }
 
@@ -80,14 +88,20 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let there = catalogue::read(&cluster, &names)?;
     let checked = catalogue::settle(&there, checked);
     catalogue::agree(&there, &checked)?;
-    if let Some(from) = &args.from {
-        return history::run(&args, from, &cluster, &checked, &there);
+    let archive =
+        args.from.as_deref().map(|from| history::find(&args, from, &cluster, &checked, &there)).transpose()?;
+    if let Some(archive) = archive.as_ref().filter(|_| !args.shadow && !args.switch) {
+        return archive.compare(args.format);
     }
     if args.abandon {
         return abandon(&cluster, &names, &there);
     }
     let known: BTreeSet<String> = checked.plan.tables.iter().map(|table| table.name.clone()).collect();
-    let again = if args.all { known.clone() } else { args.tables.iter().cloned().collect() };
+    let again = match &archive {
+        Some(archive) => archive.tables.clone(),
+        None if args.all => known.clone(),
+        None => args.tables.iter().cloned().collect(),
+    };
     if let Some(unknown) = again.difference(&known).next() {
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         return Err(
@@ -100,7 +114,8 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             let told = format!("table {busy} waits already: show it by --switch, or give it up by --abandon");
             return Err(Mistake(told).into());
         }
-        setup::prepare(&cluster, checked.clone(), &again, true, false)?;
+        let seeding = archive.as_ref().map(history::Asked::seeding).transpose()?;
+        setup::prepare(&cluster, checked.clone(), Again { tables: again, hold: true, seeding }, false)?;
     }
     let mut feed = CatalogueFeed::open(&cluster, &names)?;
     feed.whole()?;

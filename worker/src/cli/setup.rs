@@ -12,7 +12,7 @@ use super::{Mistake, delete, manifest::ManifestArgs};
 use crate::{
     kafka::{
         admin::Admin,
-        catalogue::{self, Catalogue, Entry},
+        catalogue::{self, Catalogue, Entry, Epoch},
         client::Cluster,
         knock::knock,
         names::Names,
@@ -56,33 +56,49 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     if args.delete {
         return delete::delete(&cluster, &checked, &args.keep, args.dry_run);
     }
-    prepare(&cluster, checked.clone(), &BTreeSet::new(), false, args.dry_run)?;
+    prepare(&cluster, checked.clone(), Again::default(), args.dry_run)?;
     #[cfg(feature = "couchbase")]
     databases(&checked, args.dry_run)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// What is computed again although nothing about it has changed.
+#[derive(Default)]
+pub(super) struct Again<'a> {
+    /// The tables.
+    pub tables: BTreeSet<String>,
+    /// Their new rows wait to be released.
+    pub hold: bool,
+    /// What their epoch begins with.
+    pub seeding: Option<Seeding<'a>>,
+}
+
+/// Writes what an epoch begins with, once its topics are there and before anybody works on it; and what that is made from.
+pub(super) type Seeding<'a> = (String, Box<dyn FnOnce(&Epoch) -> anyhow::Result<()> + 'a>);
+
 /// Makes the pipeline's topics and its catalogue what the manifest says; with `dry_run` it only says what it would do.
-/// Tables in `again` are rebuilt although nothing about them has changed; with `hold` their new rows wait to be released.
 /// Returns the epoch that begins, if one does.
 ///
 /// # Errors
-/// As [`run`].
+/// As [`run`]; what the seeding says, and then nothing has changed.
 pub(super) fn prepare(
     cluster: &Cluster,
     checked: Checked,
-    again: &BTreeSet<String>,
-    hold: bool,
+    again: Again<'_>,
     dry_run: bool,
 ) -> anyhow::Result<Option<u32>> {
     let names = Names::new(&checked.manifest.name);
     let admin = Admin::new(cluster)?;
     let before = catalogue::read(cluster, &names)?;
     let checked = catalogue::settle(&before, checked);
-    let change = catalogue::revise(&before, &checked, again, hold)?;
+    let change = catalogue::revise(&before, &checked, &again.tables, again.hold)?;
+    if let (Some(epoch), Some(_), false) = (change.as_ref().and_then(|change| change.begins), &again.seeding, dry_run) {
+        catalogue::write(cluster, &names, &[Entry::Reserved(epoch)])?;
+    }
     let mut next = before.clone();
     change.iter().flat_map(|change| &change.entries).for_each(|entry| next.take(entry.clone()));
-    make(cluster, &admin, &wishes(&checked, &catalogue::epochs(&next, &checked)?), dry_run)?;
+    let epochs = catalogue::epochs(&next, &checked)?;
+    make(cluster, &admin, &wishes(&checked, &epochs), dry_run)?;
     let partitions = partitions(&checked);
     if !dry_run && before.partitions != partitions {
         catalogue::write(cluster, &names, &[Entry::Partitions(partitions)])?;
@@ -94,11 +110,20 @@ pub(super) fn prepare(
     }
     let Some(change) = change else { return Ok(None) };
     if before.revision.is_some() {
-        tell::result(&change.to_string())?;
+        let from = again.seeding.as_ref().map(|(from, _)| from.as_str());
+        tell::result(&from.map_or_else(|| change.to_string(), |from| change.told(from)))?;
     }
-    if !dry_run {
-        catalogue::write(cluster, &names, &change.entries)?;
+    if dry_run {
+        return Ok(change.begins);
     }
+    if let Some((_, seed)) = again.seeding {
+        epochs.iter().find(|epoch| Some(epoch.number) == change.begins).map_or(Ok(()), seed)?;
+        if catalogue::read(cluster, &names)?.revision != before.revision {
+            let told = "another `clickstream setup` or `replay` has changed the pipeline meanwhile: try again";
+            return Err(Mistake(told.into()).into());
+        }
+    }
+    catalogue::write(cluster, &names, &change.entries)?;
     Ok(change.begins)
 }
 

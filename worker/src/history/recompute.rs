@@ -1,4 +1,5 @@
-//! MAP and MERGE over archived records: partitions take turns by the arrival of what comes next, as they did when it came.
+//! MAP over archived records: partitions take turns by the arrival of what comes next, as they did when it came. What MAP
+//! says goes to MERGE in the same thread, or to whoever keeps it.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use engine::{
 use super::{records::Records, stage::Stage};
 use crate::limits;
 
-/// Batches between two looks at what MERGE has to say.
+/// Batches between two looks at what has come together.
 const FLUSH_EVERY: usize = 16;
 
 /// A source partition and its archive.
@@ -26,55 +27,95 @@ pub struct Input<'a> {
     pub is_complete: bool,
 }
 
-/// Computes all tables of `plan` from `inputs`, and hands over changed rows as they come. `now` is when the log was asked
-/// what it has: what is complete was quiet until then. `tell` hears how many records were read.
+/// Where what MAP tasks say goes.
+pub trait Downstream {
+    /// Takes, and clears, what the task of one source said; it has read its input up to `position`.
+    ///
+    /// # Errors
+    /// Where it cannot be kept.
+    fn take(&mut self, source: Source, position: u64, output: &mut Output) -> anyhow::Result<()>;
+
+    /// Comes every now and then, and at the end.
+    ///
+    /// # Errors
+    /// As [`Downstream::take`].
+    fn turn(&mut self) -> anyhow::Result<()>;
+}
+
+/// MERGE in the same thread; changed rows go to `write`.
+pub struct Merged<W> {
+    stage: Stage,
+    write: W,
+}
+
+impl<W: FnMut(&[Row]) -> anyhow::Result<()>> Merged<W> {
+    /// MERGE tasks that have heard nothing.
+    #[must_use]
+    pub fn new(plan: &Arc<Plan>, write: W) -> Self {
+        Self { stage: Stage::new(plan), write }
+    }
+
+    /// Lets out what is left, once MAP has said everything.
+    ///
+    /// # Errors
+    /// As [`Stage::flush`].
+    pub fn finish(mut self) -> anyhow::Result<()> {
+        while self.stage.flush(&mut self.write)? {}
+        Ok(())
+    }
+}
+
+impl<W: FnMut(&[Row]) -> anyhow::Result<()>> Downstream for Merged<W> {
+    fn take(&mut self, _: Source, _: u64, output: &mut Output) -> anyhow::Result<()> {
+        self.stage.take(output, &mut self.write).map(drop)
+    }
+
+    fn turn(&mut self) -> anyhow::Result<()> {
+        self.stage.flush(&mut self.write).map(drop)
+    }
+}
+
+/// Gives everything in `inputs` to MAP tasks of `plan`, and what they say to `downstream`. `now` is when the log was asked
+/// what it has: what is complete was quiet until then. `tell` hears how many records were read. Returns the tasks, each
+/// at the end of its input.
 ///
 /// # Errors
-/// Where a file cannot be read, or what `write` says.
+/// Where a file cannot be read, or what `downstream` says.
 pub fn recompute<'a>(
     plan: &Arc<Plan>,
     context: &Arc<MapContext>,
     inputs: Vec<Input<'a>>,
     now: Millis,
-    mut write: impl FnMut(&[Row]) -> anyhow::Result<()>,
+    downstream: &mut impl Downstream,
     mut tell: impl FnMut(u64),
-) -> anyhow::Result<Vec<Input<'a>>> {
+) -> anyhow::Result<Vec<(Input<'a>, MapTask)>> {
     let mut partitions =
         inputs.into_iter().map(|input| Partition::new(plan, context, input)).collect::<anyhow::Result<Vec<_>>>()?;
-    let mut stage = Stage::new(plan);
-    let (mut output, mut read) = (Output::default(), 0);
+    let mut read = 0;
     for turn in 1.. {
         let next = (0..partitions.len()).filter_map(|at| Some((partitions[at].arrival()?, at))).min();
         let Some((clock, at)) = next else { break };
-        mark_idle(&mut partitions, clock, &mut stage, &mut write)?;
+        mark_idle(&mut partitions, clock, downstream)?;
         let partition = &mut partitions[at];
         read += partition.batch.records.len() as u64;
         partition.process()?;
-        partition.task.flush(&mut output);
-        stage.take(&mut output, &mut write)?;
+        partition.flush(downstream)?;
         if turn % FLUSH_EVERY == 0 {
-            stage.flush(&mut write)?;
+            downstream.turn()?;
             tell(read);
         }
     }
-    mark_idle(&mut partitions, now, &mut stage, &mut write)?;
-    while stage.flush(&mut write)? {}
+    mark_idle(&mut partitions, now, downstream)?;
+    downstream.turn()?;
     tell(read);
-    Ok(partitions.into_iter().map(|partition| partition.input).collect())
+    Ok(partitions.into_iter().map(|partition| (partition.input, partition.task)).collect())
 }
 
 /// Marks partitions that are quiet at the arrival clock, as processors did or would.
-fn mark_idle(
-    partitions: &mut [Partition<'_>],
-    clock: Millis,
-    stage: &mut Stage,
-    write: &mut impl FnMut(&[Row]) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut output = Output::default();
+fn mark_idle(partitions: &mut [Partition<'_>], clock: Millis, downstream: &mut impl Downstream) -> anyhow::Result<()> {
     for partition in partitions {
         if partition.mark_if_idle(clock) {
-            partition.task.flush(&mut output);
-            stage.take(&mut output, write)?;
+            partition.flush(downstream)?;
         }
     }
     Ok(())
@@ -114,6 +155,12 @@ impl<'a> Partition<'a> {
         self.marked = None;
         self.task.process(&mut self.batch);
         self.read()
+    }
+
+    fn flush(&mut self, downstream: &mut impl Downstream) -> anyhow::Result<()> {
+        let mut output = Output::default();
+        self.task.flush(&mut output);
+        downstream.take(self.input.source, self.task.position(), &mut output)
     }
 
     /// Whether it was quiet for long enough, and is marked now. One that may go on behind its archive is not known to be.

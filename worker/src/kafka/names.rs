@@ -104,6 +104,12 @@ impl Names {
         self.of(&format!("process.{instance}.{thread}"))
     }
 
+    /// Shared: the transactional id of whoever computes an epoch's beginning from an archive: one at a time.
+    #[must_use]
+    pub fn seed_transaction(&self) -> String {
+        self.shared("seed")
+    }
+
     /// The transactional id of replays of dead letters: one at a time.
     #[must_use]
     pub fn replay_transaction(&self) -> String {

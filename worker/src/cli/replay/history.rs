@@ -1,8 +1,9 @@
-//! `clickstream replay --from SINK`: tables computed again from archived raw records, compared with the live ones.
+//! `clickstream replay --from SINK`: tables computed again from archived raw records, and compared with the live ones; or what
+//! an epoch begins with.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,21 +11,22 @@ use std::{
 
 use crds::{Checked, spec::Sink};
 use engine::{
-    map::MapContext,
+    map::{MapContext, MapTask},
     output::{Source, schemas},
     plan::{Input as From, Plan, TablePlan},
     time::Millis,
 };
 use serde_json::json;
+use tempfile::TempDir;
 
 use super::{Args, Format, TELL_EVERY};
 use crate::{
-    cli::{Mistake, manifest, process},
+    cli::{Mistake, manifest, process, setup::Seeding},
     clock,
     history::{
         archive::{Archive, Place},
         reach::{Held, Reach, streams, warm_up},
-        recompute::{Input, recompute},
+        recompute::{Downstream, Input, Merged, recompute},
         rows::{Comparison, Rows, Side},
     },
     kafka::{
@@ -33,6 +35,7 @@ use crate::{
         feed::{Feed, FeedRecord},
         history::{begins_at, committed, ends_before, live_rows, wait_for},
         names::Names,
+        process::seed::{Permit, Seed},
     },
     run::lookups,
     secrets::Secrets,
@@ -41,49 +44,74 @@ use crate::{
 };
 
 /// What was asked for, once it makes sense.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
+    /// The tables that are meant.
+    pub tables: BTreeSet<String>,
     cluster: &'a Cluster,
     checked: &'a Checked,
     sink: &'a Sink,
+    view: View,
+    epochs: Vec<Epoch>,
     secrets: Secrets,
     since: Option<Millis>,
-    files: &'a Path,
+    files: PathBuf,
 }
 
-/// Computes the tables of every epoch that is shown again, and compares.
+/// Finds the archive, and the tables that can be made from it.
 ///
 /// # Errors
-/// A [`Mistake`] that tells everything that the user has to change; else what failed in the world.
-pub fn run(
+/// A [`Mistake`] that tells everything that the user has to change.
+pub(super) fn find<'a>(
     args: &Args,
     from: &str,
-    cluster: &Cluster,
-    checked: &Checked,
+    cluster: &'a Cluster,
+    checked: &'a Checked,
     there: &Catalogue,
-) -> anyhow::Result<ExitCode> {
+) -> anyhow::Result<Asked<'a>> {
     let view = View::new(there, checked)?;
     let epochs = catalogue::epochs(there, checked)?;
     let (sink, tables) = judge(args, from, checked, &view, &epochs)?;
-    let directory = manifest::directory(&args.manifest.file);
-    let asked = Asked {
+    Ok(Asked {
+        tables,
         cluster,
         checked,
         sink,
+        view,
+        epochs,
         secrets: Secrets::from_environment(),
         since: args.since.map(|since| since.millis),
-        files: args.files.as_deref().unwrap_or(&directory),
-    };
-    let mut found = Vec::new();
-    let mut notes = Vec::new();
-    for epoch in &epochs {
-        let mine = |table: &&String| view.tables.get(*table) == Some(&epoch.number);
-        let tables: BTreeSet<String> = tables.iter().filter(mine).cloned().collect();
-        if !tables.is_empty() {
-            found.extend(compare(&asked, epoch, tables, &mut notes)?);
+        files: args.files.clone().unwrap_or_else(|| manifest::directory(&args.manifest.file)),
+    })
+}
+
+impl Asked<'_> {
+    /// Computes the tables of every epoch that is shown again, and compares.
+    ///
+    /// # Errors
+    /// What failed in the world.
+    pub(super) fn compare(&self, format: Format) -> anyhow::Result<ExitCode> {
+        let mut found = Vec::new();
+        let mut notes = Vec::new();
+        for epoch in &self.epochs {
+            let mine = |table: &&String| self.view.tables.get(*table) == Some(&epoch.number);
+            let tables: BTreeSet<String> = self.tables.iter().filter(mine).cloned().collect();
+            if !tables.is_empty() {
+                found.extend(compare(self, epoch, tables, &mut notes)?);
+            }
         }
+        report(format, &self.sink.name, &found, &notes)?;
+        Ok(if found.iter().all(Comparison::agrees) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-    report(args.format, from, &found, &notes)?;
-    Ok(if found.iter().all(Comparison::agrees) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+
+    /// What an epoch begins with that is computed from the archive; whoever was at it before is stopped.
+    ///
+    /// # Errors
+    /// Where no broker answers.
+    pub(super) fn seeding(&self) -> anyhow::Result<Seeding<'_>> {
+        let permit = Permit::take(self.cluster, &Names::new(&self.checked.manifest.name))?;
+        let seed = move |epoch: &Epoch| seed(self, permit, epoch);
+        Ok((format!("the archive of {} and what comes behind it", self.sink.name), Box::new(seed)))
+    }
 }
 
 /// The sink and the tables that are meant, or everything that is wrong with them.
@@ -140,6 +168,100 @@ fn topics_of(epochs: &[Epoch], view: &View, table: &str) -> BTreeSet<String> {
     topics.map(|topic| plan.topics[*topic].name.clone()).collect()
 }
 
+/// What the tables of an epoch are made from again.
+struct Material {
+    plan: Arc<Plan>,
+    context: Arc<MapContext>,
+    /// Raw partitions, in the order of the inputs; the repaired records come behind them.
+    sources: Vec<(Source, Place)>,
+    /// When the log was asked what it has.
+    now: Millis,
+    written: BTreeMap<Place, u64>,
+    archive: Archive,
+    repaired: Archive,
+    _spool: TempDir,
+}
+
+const REPAIRED: Source = Source { topic: Source::REPAIRED, partition: 0 };
+
+impl Material {
+    fn gather(asked: &Asked<'_>, epoch: &Epoch) -> anyhow::Result<Self> {
+        let Asked { cluster, checked, sink, .. } = asked;
+        let plan = Arc::new(epoch.checked.plan.clone());
+        let spec = &epoch.checked.manifest.spec;
+        let names = Names::new(&checked.manifest.name);
+        let lookups = lookups::load(&plan, spec, &asked.files)?;
+        let context = Arc::new(MapContext { lookups, hash_key: process::hash_key(spec, &asked.secrets)? });
+        let mut sources = sources(&plan, sink);
+        let now = clock::now();
+        let written = committed(cluster, &names.sink_group(&sink.name), sources.iter().map(|(_, place)| place))?;
+        let mut archive = Archive::open(sink, &asked.secrets, &written)?;
+        if let Some(since) = asked.since {
+            archive.leave_out(since + warm_up(&plan));
+        }
+        let spool = tempfile::Builder::new().prefix("clickstream-repaired").tempdir()?;
+        let repaired_place = (names.repaired(), 0);
+        spool_repaired(cluster, &repaired_place, spool.path())?;
+        let repaired = Archive::of_directory(spool.path(), &repaired_place)?;
+        sources.push((REPAIRED, repaired_place));
+        Ok(Self { plan, context, sources, now, written, archive, repaired, _spool: spool })
+    }
+
+    fn inputs(&self, cluster: &Cluster) -> anyhow::Result<Vec<Input<'_>>> {
+        let input = |(source, place): &(Source, Place)| {
+            if *source == REPAIRED {
+                return Ok(Input { source: *source, records: self.repaired.records(place), is_complete: true });
+            }
+            let next = self.written.get(place).copied().unwrap_or_default();
+            let is_complete = ends_before(cluster, place, next)?;
+            Ok(Input { source: *source, records: self.archive.records(place), is_complete })
+        };
+        self.sources.iter().map(input).collect()
+    }
+
+    /// Gives the records to MAP, and what it says to `downstream`.
+    fn recompute(
+        &self,
+        cluster: &Cluster,
+        downstream: &mut impl Downstream,
+    ) -> anyhow::Result<Vec<(Input<'_>, MapTask)>> {
+        let (all, mut told) = (self.archive.offsets() + self.repaired.offsets(), Instant::now());
+        recompute(&self.plan, &self.context, self.inputs(cluster)?, self.now, downstream, |read| {
+            if told.elapsed() >= TELL_EVERY {
+                told = Instant::now();
+                tell::line(&format!("{read} of at most {all} archived records read"));
+            }
+        })
+    }
+
+    /// What is missing between files, once they were read.
+    fn gaps<'i>(&'i self, inputs: &'i [(Input<'_>, MapTask)]) -> impl Iterator<Item = String> + 'i {
+        inputs.iter().zip(&self.sources).filter_map(|((input, _), (_, place))| {
+            let gaps = &input.records.gaps;
+            let longest = gaps.iter().max_by_key(|gap| gap.end - gap.start)?;
+            let offsets: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
+            let (first, last) = (longest.start, longest.end - 1);
+            Some(format!(
+                "{}-{}: {offsets} offsets between files are in none, at most {first} to {last} in a row \
+                 (ends of transactions have offsets too)",
+                place.0, place.1
+            ))
+        })
+    }
+}
+
+/// Computes what an epoch begins with, and writes it where processors will look for it.
+fn seed(asked: &Asked<'_>, permit: Permit, epoch: &Epoch) -> anyhow::Result<()> {
+    let Asked { cluster, checked, .. } = asked;
+    let material = Material::gather(asked, epoch)?;
+    let mut seed = Seed::new(cluster, permit, epoch)?;
+    let done = material.recompute(cluster, &mut seed)?;
+    material.gaps(&done).for_each(|note| tell::line(&note));
+    let tasks: Vec<(Source, MapTask)> = done.into_iter().map(|(input, task)| (input.source, task)).collect();
+    let checkpoints = process::checkpoints(cluster, epoch, &checked.manifest.spec, &asked.secrets)?;
+    Ok(seed.finish(&tasks, checkpoints)?)
+}
+
 /// Computes tables of an epoch again, waits until the live ones are as far, and compares.
 fn compare(
     asked: &Asked<'_>,
@@ -147,74 +269,28 @@ fn compare(
     tables: BTreeSet<String>,
     notes: &mut Vec<String>,
 ) -> anyhow::Result<Vec<Comparison>> {
-    let Asked { cluster, checked, sink, .. } = asked;
-    let plan = Arc::new(epoch.checked.plan.clone());
-    let spec = &epoch.checked.manifest.spec;
-    let names = Names::new(&checked.manifest.name);
-    let lookups = lookups::load(&plan, spec, asked.files)?;
-    let context = Arc::new(MapContext { lookups, hash_key: process::hash_key(spec, &asked.secrets)? });
-    let sources = sources(&plan, sink);
-    let now = clock::now();
-    let written = committed(cluster, &names.sink_group(&sink.name), sources.iter().map(|(_, place)| place))?;
-    let mut archive = Archive::open(sink, &asked.secrets, &written)?;
-    if let Some(since) = asked.since {
-        archive.leave_out(since + warm_up(&plan));
-    }
-    let spool = tempfile::Builder::new().prefix("clickstream-repaired").tempdir()?;
-    let repaired_place = (names.repaired(), 0);
-    spool_repaired(cluster, &repaired_place, spool.path())?;
-    let repaired = Archive::of_directory(spool.path(), &repaired_place)?;
-    let mut inputs = Vec::new();
-    for (source, place) in &sources {
-        let next = written.get(place).copied().unwrap_or_default();
-        inputs.push(Input {
-            source: *source,
-            records: archive.records(place),
-            is_complete: ends_before(cluster, place, next)?,
-        });
-    }
-    let source = Source { topic: Source::REPAIRED, partition: 0 };
-    inputs.push(Input { source, records: repaired.records(&repaired_place), is_complete: true });
-
+    let cluster = asked.cluster;
+    let material = Material::gather(asked, epoch)?;
+    let Material { plan, sources, now, .. } = &material;
     let mut rows = Rows::new(epoch.number, tables.clone())?;
-    let (schemas, all) = (schemas(&plan), archive.offsets() + repaired.offsets());
-    let (mut key, mut document, mut told) = (Vec::new(), Vec::new(), Instant::now());
-    let inputs = recompute(
-        &plan,
-        &context,
-        inputs,
-        now,
-        |changed| {
-            changed.iter().try_for_each(|row| {
-                key.clear();
-                document.clear();
-                row.write_key(&schemas[row.table], &mut key);
-                row.write_document(&schemas[row.table], &mut document);
-                rows.put(Side::Again, &key, &document, now)
-            })
-        },
-        |read| {
-            if told.elapsed() >= TELL_EVERY {
-                told = Instant::now();
-                tell::line(&format!("{read} of at most {all} archived records read"));
-            }
-        },
-    )?;
+    let (schemas, mut key, mut document) = (schemas(plan), Vec::new(), Vec::new());
+    let mut merged = Merged::new(plan, |changed| {
+        changed.iter().try_for_each(|row| {
+            key.clear();
+            document.clear();
+            row.write_key(&schemas[row.table], &mut key);
+            row.write_document(&schemas[row.table], &mut document);
+            rows.put(Side::Again, &key, &document, *now)
+        })
+    });
+    let inputs = material.recompute(cluster, &mut merged)?;
+    merged.finish()?;
 
+    notes.extend(material.gaps(&inputs));
     let mut positions = BTreeMap::new();
-    for (input, place) in inputs.iter().zip(sources.iter().map(|(_, place)| place).chain([&repaired_place])) {
+    for ((input, _), (_, place)) in inputs.iter().zip(sources) {
         if input.records.position() > 0 {
             positions.insert(place.clone(), input.records.position());
-        }
-        let gaps = &input.records.gaps;
-        if let Some(longest) = gaps.iter().max_by_key(|gap| gap.end - gap.start) {
-            let offsets: u64 = gaps.iter().map(|gap| gap.end - gap.start).sum();
-            let (first, last) = (longest.start, longest.end - 1);
-            notes.push(format!(
-                "{}-{}: {offsets} offsets between files are in none, at most {first} to {last} in a row \
-                 (ends of transactions have offsets too)",
-                place.0, place.1
-            ));
         }
     }
     let mut told: Option<Instant> = None;
@@ -233,14 +309,14 @@ fn compare(
 
     let mut found = Vec::new();
     for table in plan.tables.iter().filter(|table| tables.contains(&table.name)) {
-        let held = held(cluster, &plan, table, &sources, &inputs, now)?;
+        let held = held(cluster, plan, table, sources, &inputs, *now)?;
         let stream = match table.input {
             From::Stream(stream) => &plan.streams[stream].name,
             From::Join(join) => &plan.joins[join].name,
         };
         let progress = |side| rows.progress(side, &table.name, stream, plan.shuffle_partitions);
         let sides = [progress(Side::Live)?, progress(Side::Again)?];
-        found.push(rows.compare(&table.name, &Reach::new(&plan, table, held, sides, asked.since))?);
+        found.push(rows.compare(&table.name, &Reach::new(plan, table, held, sides, asked.since))?);
     }
     Ok(found)
 }
@@ -261,14 +337,14 @@ fn held(
     plan: &Plan,
     table: &TablePlan,
     sources: &[(Source, Place)],
-    inputs: &[Input<'_>],
+    inputs: &[(Input<'_>, MapTask)],
     now: Millis,
 ) -> anyhow::Result<Held> {
     let read: BTreeSet<usize> =
         streams(plan, table).into_iter().flat_map(|stream| plan.streams[stream].topics.iter().copied()).collect();
     let mut held = Held { begins: None, ends: now };
     let mine = |(source, _): &(Source, Place)| read.contains(&(source.topic as usize));
-    for ((_, place), input) in sources.iter().zip(inputs).filter(|(of, _)| mine(of)) {
+    for ((_, place), (input, _)) in sources.iter().zip(inputs).filter(|(of, _)| mine(of)) {
         let first = input.records.first;
         if !begins_at(cluster, place, first.map(|(offset, _)| offset))? {
             held.begins = held.begins.max(Some(first.map_or(now, |(_, arrival)| arrival)));

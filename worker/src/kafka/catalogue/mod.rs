@@ -73,6 +73,8 @@ pub struct Catalogue {
     pub caught_up: BTreeSet<u32>,
     /// Held epochs that may be shown.
     pub released: BTreeSet<u32>,
+    /// Epochs that were begun beside the others, and may hold something, whether or not they ever counted.
+    pub reserved: BTreeSet<u32>,
     /// What sinks deleted of older epochs, in words of their own.
     pub cleared: BTreeSet<String>,
     /// Partitions of raw topics, as the last `setup` left them: processors that run learn here that topics have grown.
@@ -92,6 +94,8 @@ pub enum Entry {
     CaughtUp(u32),
     /// A held epoch may be shown.
     Released(u32),
+    /// Somebody fills the topics of an epoch before it counts: no other may have its number.
+    Reserved(u32),
     /// A sink has deleted rows of an older epoch.
     Cleared(String),
 }
@@ -102,6 +106,7 @@ const PARTITIONS: &str = "_partitions";
 const MANIFEST: &str = "_epoch.";
 const CAUGHT_UP: &str = "_caught_up.";
 const RELEASED: &str = "_released.";
+const RESERVED: &str = "_reserved.";
 const CLEARED: &str = "_cleared.";
 
 impl Entry {
@@ -120,6 +125,7 @@ impl Entry {
             Self::Manifest(epoch, text) => (format!("{MANIFEST}{epoch}"), text.clone()),
             Self::CaughtUp(epoch) => (format!("{CAUGHT_UP}{epoch}"), "true".into()),
             Self::Released(epoch) => (format!("{RELEASED}{epoch}"), "true".into()),
+            Self::Reserved(epoch) => (format!("{RESERVED}{epoch}"), "true".into()),
             Self::Cleared(what) => (format!("{CLEARED}{what}"), "true".into()),
         }
     }
@@ -141,7 +147,9 @@ impl Entry {
         if let Some(what) = key.strip_prefix(CLEARED) {
             return Some(Self::Cleared(what.into()));
         }
-        number(CAUGHT_UP).map(Self::CaughtUp).or_else(|| number(RELEASED).map(Self::Released))
+        let kinds =
+            [(CAUGHT_UP, Self::CaughtUp as fn(u32) -> Self), (RELEASED, Self::Released), (RESERVED, Self::Reserved)];
+        kinds.into_iter().find_map(|(prefix, kind)| number(prefix).map(kind))
     }
 }
 
@@ -154,6 +162,7 @@ impl Catalogue {
             Entry::Manifest(epoch, text) => drop(self.manifests.insert(epoch, text)),
             Entry::CaughtUp(epoch) => drop(self.caught_up.insert(epoch)),
             Entry::Released(epoch) => drop(self.released.insert(epoch)),
+            Entry::Reserved(epoch) => drop(self.reserved.insert(epoch)),
             Entry::Cleared(what) => drop(self.cleared.insert(what)),
         }
     }
@@ -184,6 +193,13 @@ impl Catalogue {
             Some(before) if !self.is_ready(of.epoch) => before,
             _ => of.epoch,
         }
+    }
+
+    /// A number that no epoch has had.
+    #[must_use]
+    pub fn next_epoch(&self) -> u32 {
+        let counted = self.revision.as_ref().map_or(0, |revision| revision.epoch);
+        self.reserved.last().copied().unwrap_or_default().max(counted) + 1
     }
 
     /// Epochs that somebody needs: those assigned, and those that are still shown in their place.

@@ -32,6 +32,14 @@ pub struct Change {
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.told("what their topics still hold"))
+    }
+}
+
+impl Change {
+    /// What it means, in words; `from` says what tables are rebuilt from.
+    #[must_use]
+    pub fn told(&self, from: &str) -> String {
         let epoch = self.begins.unwrap_or_default();
         let mut lines = Vec::new();
         let mut line = |names: &[String], what: String| {
@@ -41,10 +49,10 @@ impl fmt::Display for Change {
         };
         line(&self.kept, "go on under their epoch".into());
         line(&self.added, format!("computed as epoch {epoch}"));
-        let rebuilt = "from what their topics still hold; their old rows are shown until it has caught up";
-        line(&self.rebuilt, format!("rebuilt as epoch {epoch} {rebuilt}"));
+        let until = "their old rows are shown until it has caught up";
+        line(&self.rebuilt, format!("rebuilt as epoch {epoch} from {from}; {until}"));
         line(&self.removed, "no longer computed; what was written stays".into());
-        f.write_str(&lines.join("\n"))
+        lines.join("\n")
     }
 }
 
@@ -61,7 +69,7 @@ pub fn revise(
 ) -> Result<Option<Change>, Mistake> {
     let definitions = checked.definitions();
     let old = catalogue.revision.clone().unwrap_or_default();
-    let epoch = old.epoch + 1;
+    let epoch = catalogue.next_epoch();
     type All = BTreeMap<String, Assigned>;
     let assign = |names: &BTreeMap<String, u64>, old: &All, again: &BTreeSet<String>| -> All {
         let one = |(name, definition): (&String, &u64)| {
@@ -267,6 +275,20 @@ mod tests {
         assert_eq!(change(&given_up, &manifest), None, "the definitions are what they were");
         catalogue.take(Entry::Released(2));
         assert_eq!(shown(&catalogue), 2);
+    }
+
+    #[test]
+    fn a_number_that_was_reserved_is_never_given_again() {
+        let manifest = checked(&[]);
+        let mut catalogue = after(&Catalogue::default(), &change(&Catalogue::default(), &manifest).unwrap());
+        let name = manifest.plan.tables[0].name.clone();
+        let (key, value) = Entry::Reserved(2).record();
+        catalogue.take(Entry::read(key.as_bytes(), value.as_bytes()).unwrap());
+        assert_eq!(change(&catalogue, &manifest), None, "an epoch that never counted changes nothing");
+        let replay = revise(&catalogue, &manifest, &[name].into(), true).unwrap().unwrap();
+        assert_eq!(replay.begins, Some(3));
+        catalogue = after(&catalogue, &replay);
+        assert_eq!((catalogue.running(), catalogue.next_epoch()), ([1, 3].into(), 4));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod fence;
 mod member;
 mod metrics;
 mod recover;
+pub mod seed;
 mod sources;
 mod task;
 mod thread;

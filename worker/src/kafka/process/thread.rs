@@ -326,9 +326,10 @@ impl Thread {
             task.flush(now, checkpoint, &mut self.output);
             whole.push(checkpoint);
             let what = (&self.targets, &*self.plan, &*shared.schemas);
-            open.write(&mut self.output, what, (&task.place, task.work.position()))?;
+            open.write(&mut self.output, what)?;
+            open.reached(&task.place, task.work.position())?;
         }
-        open.commit(&self.member)?;
+        open.commit(self.member.proof()?)?;
         if !whole.contains(&true) {
             return Ok(());
         }

@@ -17,7 +17,7 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
 };
 
-use super::member::{Member, Place};
+use super::member::Place;
 use crate::{
     kafka::{
         aside::Aside,
@@ -158,7 +158,7 @@ impl Transactions {
 }
 
 impl Open<'_> {
-    /// Writes what a task said, and how far it has read `place`.
+    /// Writes what a task said.
     ///
     /// # Errors
     /// Where the producer refuses: abort.
@@ -166,7 +166,6 @@ impl Open<'_> {
         &mut self,
         output: &mut Output,
         (targets, plan, schemas): (&Targets, &Plan, &[TableSchema]),
-        (place, next): (&Place, u64),
     ) -> Result<(), LogError> {
         let Transactions { key, value, .. } = &mut *self.transactions;
         let (mut key, mut value) = (std::mem::take(key), std::mem::take(value));
@@ -194,23 +193,32 @@ impl Open<'_> {
         }
         output.clear();
         (self.transactions.key, self.transactions.value) = (key, value);
-        self.reached(place, next)
+        Ok(())
     }
 
-    fn reached(&mut self, place: &Place, next: u64) -> Result<(), LogError> {
+    /// Says how far `place` was read; the last word counts.
+    ///
+    /// # Errors
+    /// Where librdkafka refuses.
+    pub fn reached(&mut self, place: &Place, next: u64) -> Result<(), LogError> {
         let wrong = |error| failed("commit the position in", &place.topic, error);
-        let mut element = self.offsets.add_partition(&place.topic, place.partition as i32);
+        let (topic, partition) = (&place.topic, place.partition as i32);
+        let mut element = match self.offsets.find_partition(topic, partition) {
+            Some(element) => element,
+            None => self.offsets.add_partition(topic, partition),
+        };
         element.set_offset(Offset::Offset(next as i64)).map_err(wrong)?;
         element.set_metadata(&self.transactions.id);
         Ok(())
     }
 
-    /// Begins to commit everything, or nothing: [`Transactions::settle`] says what came of it.
+    /// Begins to commit everything, or nothing: [`Transactions::settle`] says what came of it. `proof` is of the group's
+    /// member whose positions these are.
     ///
     /// # Errors
-    /// Where the group has given away what this is about, or the thread for it has ended, after an error before.
-    pub fn commit(self, member: &Member) -> Result<(), LogError> {
-        self.transactions.commits.give((self.offsets, member.proof()?))
+    /// Where the thread for it has ended, after an error before.
+    pub fn commit(self, proof: ConsumerGroupMetadata) -> Result<(), LogError> {
+        self.transactions.commits.give((self.offsets, proof))
     }
 }
 
