@@ -4,6 +4,8 @@ use crds::spec::{ClickstreamPipeline, PipelineSpec};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
+use crate::desired::{Part, Role};
+
 /// A spec that passed validation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Accepted {
@@ -27,18 +29,54 @@ pub enum Verdict {
     },
 }
 
-/// Judges a resource by the same function that `clickstream validate` calls.
+/// Letters of a Service's name: it is a label of DNS.
+const SERVICE_NAME_MAX: usize = 63;
+
+/// Bytes of a manifest: a ConfigMap holds a mebibyte, its own metadata included.
+const MANIFEST_BYTES_MAX: usize = 1_000_000;
+
+/// Judges a resource by the same function that `clickstream validate` calls, and by what only a cluster asks for.
 #[must_use]
 pub fn judge(name: &str, spec: &PipelineSpec) -> Verdict {
     let manifest = manifest(name, spec);
-    let refused = |problems: Vec<String>| Verdict::Refuse { message: problems.join("; ") };
+    let mut problems = in_a_cluster(name, spec, manifest.len());
+    problems.extend(crds::check(&manifest, &[]).err().iter().flatten().map(told));
+    match problems.is_empty() {
+        true => Verdict::Accept(Box::new(Accepted { hash: hash(spec), spec: spec.clone(), manifest })),
+        false => Verdict::Refuse { message: problems.join("; ") },
+    }
+}
+
+/// What a laptop would not mind.
+fn in_a_cluster(name: &str, spec: &PipelineSpec, manifest_bytes: usize) -> Vec<String> {
+    let mut problems = Vec::new();
     if spec.kafka.is_none() {
-        return refused(vec!["spec.kafka: a cluster needs it; give bootstrapServers: [\"host:9092\"]".into()]);
+        problems.push("spec.kafka: a cluster needs it; give bootstrapServers: [\"host:9092\"]".into());
     }
-    match crds::check(&manifest, &[]) {
-        Ok(_) => Verdict::Accept(Box::new(Accepted { hash: hash(spec), spec: spec.clone(), manifest })),
-        Err(problems) => refused(problems.iter().map(told).collect()),
+    if manifest_bytes > MANIFEST_BYTES_MAX {
+        problems.push(format!(
+            "spec: has {manifest_bytes} bytes, and pods mount it from a ConfigMap, which holds {MANIFEST_BYTES_MAX}: leave \
+             out `tests`, or make two pipelines"
+        ));
     }
+    for service in services(name, spec).filter(|(_, service)| service.len() > SERVICE_NAME_MAX) {
+        let (ingester, service) = service;
+        problems.push(format!(
+            "spec.ingest[{ingester}].name: its Service would be {service}, with {} characters (accepted: at most \
+             {SERVICE_NAME_MAX}, so this name or the pipeline's has to be shorter)",
+            service.len()
+        ));
+    }
+    problems
+}
+
+/// Collectors and their Services.
+fn services<'s>(name: &str, spec: &'s PipelineSpec) -> impl Iterator<Item = (&'s str, String)> {
+    let collectors = spec.ingest.iter().filter(|ingester| ingester.http.is_some());
+    collectors.map(move |ingester| {
+        let part = Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: 1 };
+        (ingester.name.as_str(), part.object_name(name))
+    })
 }
 
 /// A problem without its line: the user's own text is not at hand.
@@ -162,6 +200,26 @@ pub(crate) mod tests {
         let text = include_str!("../tests/golden/manifest.yaml");
         let golden: ClickstreamPipeline = serde_yaml::from_str(text).unwrap();
         assert_eq!(hash(&golden.spec), "11e156aa099b1e3f", "new fields are written only where they are given");
+    }
+
+    #[test]
+    fn what_a_cluster_cannot_hold_is_refused_before_it_is_tried() {
+        let refused = |name: &str, spec: &PipelineSpec| match judge(name, spec) {
+            Verdict::Refuse { message } => message,
+            Verdict::Accept(_) => String::new(),
+        };
+        let mut spec = example("multi-sink").spec;
+        let collector = spec.ingest.iter().position(|ingester| ingester.http.is_some());
+        let collector = &mut spec.ingest[collector.expect("the example has a collector")];
+        collector.name = "c".repeat(40);
+        let told = refused(&"p".repeat(15), &spec);
+        assert_eq!(told, "", "15 + 8 + 40 letters are what a Service may have");
+        let told = refused(&"p".repeat(16), &spec);
+        assert!(told.starts_with("spec.ingest[ccc") && told.contains("with 64 characters"), "{told}");
+        spec.restart = Some("x".repeat(MANIFEST_BYTES_MAX));
+        spec.kafka = None;
+        let told = refused(&"p".repeat(16), &spec);
+        assert!(told.starts_with("spec.kafka: ") && told.contains("; spec: has 100"), "{}", &told[..200]);
     }
 
     #[test]
