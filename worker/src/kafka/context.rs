@@ -94,6 +94,41 @@ impl ProducerContext<NoCustomPartitioner> for Logged {
     fn delivery(&self, _: &rdkafka::message::DeliveryResult<'_>, (): Self::DeliveryOpaque) {}
 }
 
+/// The context of producers without transactions: nothing else says that a broker refused a record, a flush succeeds all
+/// the same.
+#[derive(Debug, Default)]
+pub struct Deliveries {
+    /// The first refusal that nobody has asked for yet. Written when deliveries are reported, which a flush does.
+    refused: Mutex<Option<KafkaError>>,
+}
+
+impl Deliveries {
+    /// Why a record was not delivered since this was last asked, if one was not.
+    pub fn refusal(&self) -> Option<KafkaError> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        log(level, facility, line);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self::error(&error, reason);
+    }
+}
+
+impl ProducerContext<NoCustomPartitioner> for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &rdkafka::message::DeliveryResult<'_>, (): Self::DeliveryOpaque) {
+        if let Err((error, _)) = result {
+            self.refused.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

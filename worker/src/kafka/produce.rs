@@ -14,6 +14,8 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _, ProducerContext},
 };
 
+use super::context::Deliveries;
+
 /// How long to wait for room in the producer's queue before it is tried again.
 const FULL_PAUSE: Duration = Duration::from_millis(5);
 
@@ -41,6 +43,15 @@ where
             Err((error, _)) => return Err(error),
         }
     }
+}
+
+/// Waits until brokers have taken everything.
+///
+/// # Errors
+/// Where they do not answer in time, or refused a record.
+pub fn flush(producer: &BaseProducer<Deliveries>, limit: Duration) -> Result<(), KafkaError> {
+    producer.flush(limit)?;
+    producer.client().context().refusal().map_or(Ok(()), Err)
 }
 
 /// Commits the open transaction, after everything in it was answered.

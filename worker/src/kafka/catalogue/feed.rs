@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord};
 
 use super::{Catalogue, Entry};
 use crate::{
@@ -11,9 +11,10 @@ use crate::{
         client::{Cluster, REQUEST_TIME_MAX, failed},
         compacted::read_all,
         connection::Connection,
-        context::Logged,
+        context::Deliveries,
         feed::Feed,
         names::Names,
+        produce::flush,
     },
     ports::LogError,
 };
@@ -41,13 +42,14 @@ pub fn read(cluster: &Cluster, names: &Names) -> Result<Catalogue, LogError> {
 pub fn write(cluster: &Cluster, names: &Names, entries: &[Entry]) -> Result<(), LogError> {
     let topic = names.progress();
     let wrong = |error| failed("write", &topic, error);
-    let producer: Connection<BaseProducer<Logged>> = cluster.create(&cluster.producer())?;
+    let producer: Connection<BaseProducer<Deliveries>> =
+        cluster.open(&cluster.producer(), Deliveries::default()).map_err(wrong)?;
     for entry in entries {
         let (key, value) = entry.record();
         let record = BaseRecord::to(&topic).partition(0).key(&key).payload(&value);
         producer.send(record).map_err(|(error, _)| wrong(error))?;
     }
-    producer.flush(REQUEST_TIME_MAX).map_err(wrong)
+    flush(&producer, REQUEST_TIME_MAX).map_err(wrong)
 }
 
 /// The catalogue, followed.

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord};
 
 use super::{Id, Stored};
 use crate::{
@@ -14,7 +14,8 @@ use crate::{
         client::{Cluster, failed},
         compacted::read_all,
         connection::Connection,
-        context::Logged,
+        context::Deliveries,
+        produce::flush,
     },
     ports::{LogError, partition_of},
 };
@@ -62,7 +63,8 @@ impl Topic {
     }
 
     pub(super) fn writer(&self) -> Result<TopicWriter, LogError> {
-        let producer = self.cluster.create(&self.cluster.producer())?;
+        let producer = self.cluster.open(&self.cluster.producer(), Deliveries::default());
+        let producer = producer.map_err(|error| failed("connect to", &self.cluster.bootstrap, error))?;
         Ok(TopicWriter { topic: self.clone(), producer })
     }
 }
@@ -70,7 +72,7 @@ impl Topic {
 /// Writes to it.
 pub(super) struct TopicWriter {
     topic: Topic,
-    producer: Connection<BaseProducer<Logged>>,
+    producer: Connection<BaseProducer<Deliveries>>,
 }
 
 impl TopicWriter {
@@ -82,9 +84,9 @@ impl TopicWriter {
         (0..chunks).try_for_each(|chunk| self.send(task, &key(task, position, generation, chunk), None))
     }
 
-    /// Waits until everything is there.
+    /// Waits until everything is there: what is not must not be taken for a checkpoint, or older ones would go.
     pub(super) fn settle(&self) -> Result<(), LogError> {
-        self.producer.flush(WRITE_TIME_MAX).map_err(|error| failed("write", &self.topic.name, error))
+        flush(&self.producer, WRITE_TIME_MAX).map_err(|error| failed("write", &self.topic.name, error))
     }
 
     fn send(&self, task: &str, key: &[u8], value: Option<&[u8]>) -> Result<(), LogError> {

@@ -1,5 +1,5 @@
-//! Checkpoints in a bucket of an S3 server that others wrote: a killed processor goes on from them, from an older one where
-//! the newest is damaged, and is not held up by a server that hangs or a bucket that refuses.
+//! Checkpoints in a bucket of an S3 server that others wrote, and in a topic: a killed processor goes on from them, from an
+//! older one where the newest is damaged, and is not held up by a server that hangs or a store that refuses.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 use tests::{
     binary::free_address,
     bucket::Bucket,
-    kafka::{Broker, read_topic},
+    kafka::{Broker, read_topic, set_topic},
     roles::{PATIENCE, Role, SIGCONT, SIGSTOP, set_up},
 };
 use worker::{objects::Objects, sink::parquet::Shelf as _};
@@ -24,7 +24,7 @@ const AGES: [&str; 2] = ["map", "merge"];
 
 const COUNTED: &str = "clickstream_table_events{outcome=\"counted\",table=\"totals\"}";
 
-fn manifest(directory: &Path, broker: &Broker) -> PathBuf {
+fn manifest(directory: &Path, broker: &Broker, store: &str) -> PathBuf {
     let text = format!(
         "apiVersion: clickstream.dev/v1alpha1
 kind: ClickstreamPipeline
@@ -42,7 +42,7 @@ spec:
   tables:
   - {{name: totals, from: views, select: {{views: count()}}}}
   process:
-    checkpoints: {{store: 's3://checkpoints/of/tests/', credentialsSecret: lake, every: 1s}}
+    checkpoints: {{{store}every: 1s}}
 ",
         broker.address
     );
@@ -66,16 +66,6 @@ impl World {
         self.bucket.objects("of/tests/").unwrap()
     }
 
-    fn counted(&self) -> f64 {
-        self.serve.figure(COUNTED).unwrap().unwrap_or(0.0)
-    }
-
-    /// Waits until so many more events are counted.
-    fn counts(&mut self, more: f64) {
-        let before = self.counted();
-        self.serve.wait_for_figure(COUNTED, |figure| figure >= before + more).unwrap();
-    }
-
     /// Names of checkpoints by task, oldest first.
     fn checkpoints(&self) -> BTreeMap<String, Vec<String>> {
         let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -86,6 +76,12 @@ impl World {
         found.values_mut().for_each(|names| names.sort());
         found
     }
+}
+
+/// Waits until so many more events are counted.
+fn counts(serve: &mut Role, more: f64) {
+    let before = serve.figure(COUNTED).unwrap().unwrap_or(0.0);
+    serve.wait_for_figure(COUNTED, |figure| figure >= before + more).unwrap();
 }
 
 /// The offset that a task was read on from, as the log tells.
@@ -105,7 +101,8 @@ fn wait_for_ages(process: &mut Role, is_wanted: impl Fn(f64) -> bool) {
 #[test]
 fn a_processor_goes_on_from_a_bucket_and_without_one() {
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("checkpoints").unwrap());
-    let manifest = manifest(bucket.directory.path(), &broker);
+    let store = "store: 's3://checkpoints/of/tests/', credentialsSecret: lake, ";
+    let manifest = manifest(bucket.directory.path(), &broker, store);
     set_up(&manifest).unwrap();
     let page = free_address().unwrap();
     let serve = Role::start("serve", &manifest, &["--listen", &page]).unwrap();
@@ -119,7 +116,7 @@ fn a_processor_goes_on_from_a_bucket_and_without_one() {
     process.running.kill().unwrap();
 
     let process = world.process();
-    world.counts(MEANWHILE);
+    counts(&mut world.serve, MEANWHILE);
     let told = process.running.complaints();
     assert!(recovered(&told).iter().all(|from| *from > 0) && recovered(&told).len() >= 2, "{told}");
     let before = process.running.kill().unwrap();
@@ -135,14 +132,14 @@ fn a_processor_goes_on_from_a_bucket_and_without_one() {
         objects.put_bytes(newest, bytes).unwrap();
     }
     let mut process = world.process();
-    world.counts(MEANWHILE);
+    counts(&mut world.serve, MEANWHILE);
     let told = process.running.complaints();
     assert!(told.matches("skipping an unreadable checkpoint").count() >= checkpoints.len(), "{told}");
     assert!(recovered(&told).iter().all(|from| *from > 0) && recovered(&told).len() >= 2, "{told}");
 
     // It hangs.
     world.bucket.server.signal(SIGSTOP).unwrap();
-    world.counts(MEANWHILE);
+    counts(&mut world.serve, MEANWHILE);
     wait_for_ages(&mut process, |age| age > 8.0);
     world.bucket.server.signal(SIGCONT).unwrap();
     wait_for_ages(&mut process, |age| age < 4.0);
@@ -154,7 +151,7 @@ fn a_processor_goes_on_from_a_bucket_and_without_one() {
         world.bucket.unmake().ok()
     };
     process.running.wait_for(PATIENCE, is_gone).unwrap();
-    world.counts(MEANWHILE);
+    counts(&mut world.serve, MEANWHILE);
     wait_for_ages(&mut process, |age| age > 8.0);
     world.bucket.make().unwrap();
     wait_for_ages(&mut process, |age| age < 4.0);
@@ -168,4 +165,41 @@ fn a_processor_goes_on_from_a_bucket_and_without_one() {
     assert!(told.contains("a checkpoint is left out"), "{told}");
     assert!(read_topic(&checked, "kept.checkpoints", 16).unwrap().is_empty(), "the topic was written to as well");
     world.serve.end_in_order().unwrap();
+}
+
+#[test]
+fn a_topic_that_refuses_checkpoints_costs_none_of_those_it_has() {
+    let (broker, directory) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let manifest = manifest(directory.path(), &broker, "");
+    let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
+    set_up(&manifest).unwrap();
+    let page = free_address().unwrap();
+    let mut serve = Role::start("serve", &manifest, &["--listen", &page]).unwrap();
+    let ingest = Role::start("ingest", &manifest, &["--name", "made"]).unwrap();
+    let process = || Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let mut first = process();
+    [&mut serve, &mut first].into_iter().for_each(|role| role.wait_until_ready().unwrap());
+    counts(&mut serve, MEANWHILE);
+    wait_for_ages(&mut first, |age| age < 4.0);
+
+    // As from a full disk: whatever is written is refused, for longer than three checkpoints take.
+    let takes = |bytes: &str| set_topic(&checked, "kept.checkpoints", &[("max.message.bytes", bytes)]).unwrap();
+    takes("64");
+    wait_for_ages(&mut first, |age| age > 8.0);
+    counts(&mut serve, MEANWHILE);
+    let told = first.running.kill().unwrap().stderr;
+    assert!(told.contains("a checkpoint is left out"), "{told}");
+
+    takes("33554432");
+    let mut second = process();
+    counts(&mut serve, MEANWHILE);
+    wait_for_ages(&mut second, |age| age < 4.0);
+    let told = second.running.complaints();
+    assert!(recovered(&told).iter().all(|from| *from > 0) && recovered(&told).len() >= 2, "{told}");
+
+    ingest.end_in_order().unwrap();
+    let events = read_topic(&checked, "views", 2).unwrap().len();
+    serve.wait_for_figure(COUNTED, |figure| figure == events as f64).unwrap();
+    println!("{events} of {events} events counted");
+    [second, serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }
