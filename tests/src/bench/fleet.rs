@@ -1,5 +1,5 @@
-//! The fleet on one real broker: W2 from the earliest offset by one `process`, beside the limit program reading the same
-//! partitions by the same batches, and how fast events come in.
+//! The fleet on one real broker: W2 and sessions from the earliest offset by one `process`, beside the limit program reading
+//! the same partitions by the same batches, and how fast events come in.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ use worker::{
 use super::{
     limit::Limit,
     meter,
-    product::{post, w2_over, write_events},
+    product::{SESSIONS, W2, over, post, w2_over, write_events},
 };
 use crate::{
     binary::free_address,
@@ -96,21 +96,43 @@ impl Fleet {
     /// # Errors
     /// If a run fails or its tables are not those of the limit program.
     pub fn w2(&self, runs: usize) -> Result<()> {
+        self.compare(("w2", W2), runs, "reach ≥ 600,000", |fleet, manifest, programs| {
+            fleet.check_tables(manifest, programs)
+        })
+    }
+
+    /// Sessions of 30 minutes for each user and the limit program of W2 in turns: another computation over the same bytes.
+    ///
+    /// # Errors
+    /// If a run fails, or does not count as many events as the limit program.
+    pub fn sessions(&self, runs: usize) -> Result<()> {
+        self.compare(("sessions", SESSIONS), runs, "", |fleet, manifest, programs| {
+            fleet.check_count(manifest, programs)
+        })
+    }
+
+    fn compare(
+        &self,
+        workload: (&str, &str),
+        runs: usize,
+        reach: &str,
+        check: impl Fn(&Self, &Path, &[Limit]) -> Result<()>,
+    ) -> Result<()> {
         let (mut limits, mut engines) = (Vec::new(), Vec::new());
         for run in 0..runs {
             let before = meter::cpu();
             let programs = self.limit()?;
             limits.push(self.per_million(meter::cpu() - before));
-            let cost = self.process(run, &programs)?;
+            let cost = self.process(workload, run, |manifest| check(self, manifest, &programs))?;
             engines.push(self.per_million(cost.cpu));
-            self.print("fleet: catching up, events per second", &cost, "reach ≥ 600,000");
+            self.print(&format!("fleet: {}, catching up, events per second", workload.0), &cost, reach);
             let mib = cost.peak_bytes as f64 / f64::from(1 << 20);
             println!("{:<52} {mib:>14.1}  reach ≤ 600", "fleet: peak memory in MiB");
         }
         let (limit, engine) = (meter::median(limits), meter::median(engines));
-        println!("{:<52} {limit:>14.3}", "fleet: limit program, CPU seconds per million");
-        println!("{:<52} {engine:>14.3}  reach ≤ 1.5", "fleet: process, CPU seconds per million");
-        println!("{:<52} {:>14.3}", "fleet: process by the limit program", engine / limit);
+        println!("{:<52} {limit:>14.3}", "fleet: limit program of W2, CPU seconds per million");
+        println!("{:<52} {engine:>14.3}  reach ≤ 1.5", format!("fleet: {}, CPU seconds per million", workload.0));
+        println!("{:<52} {:>14.3}", format!("fleet: {} by the limit program", workload.0), engine / limit);
         Ok(())
     }
 
@@ -182,13 +204,18 @@ impl Fleet {
         Ok(programs)
     }
 
-    fn process(&self, run: usize, programs: &[Limit]) -> Result<Cost> {
-        let name = format!("w2-{run}");
-        let manifest = self.manifest(&name, "events", "")?;
+    fn process(
+        &self,
+        (workload, text): (&str, &str),
+        run: usize,
+        check: impl FnOnce(&Path) -> Result<()>,
+    ) -> Result<Cost> {
+        let name = format!("{workload}-{run}");
+        let text = over((text, workload), &name, &self.broker.address, ("events", PARTITIONS), "");
         // The pipeline that wrote the events looks after their topic.
         let (topic, looks) = (format!("partitions: {PARTITIONS}}}"), "managementPolicy: Observe}");
-        let text = std::fs::read_to_string(&manifest)?;
-        ensure!(text.contains(&topic), "the manifest of W2 has changed");
+        ensure!(text.contains(&topic) && text.contains(&name), "the manifest of {workload} has changed");
+        let manifest = self.folder.path().join(format!("{name}.yaml"));
         std::fs::write(&manifest, text.replace(&topic, &format!("partitions: {PARTITIONS}, {looks}")))?;
         set_up(&manifest)?;
         let mut process = Role::start("process", &manifest, &[])?;
@@ -207,7 +234,7 @@ impl Fleet {
             std::thread::park_timeout(LOOK_EVERY);
         }
         let cost = cost_of(&process, clock)?;
-        self.check_tables(&manifest, programs)?;
+        check(&manifest)?;
         process.end_in_order()?;
         Ok(cost)
     }
@@ -229,6 +256,25 @@ impl Fleet {
             is_equal.then_some(())
         });
         found.with_context(|| format!("the limit program has {expected:?}, the tables {last:?}"))?;
+        serve.end_in_order().map(drop)
+    }
+
+    /// As many events must be counted as the limit programs counted, and none be late.
+    fn check_count(&self, manifest: &Path, programs: &[Limit]) -> Result<()> {
+        let address = free_address()?;
+        let mut serve = Role::start("serve", manifest, &["--listen", &address])?;
+        let rows = programs.iter().flat_map(|program| &program.product_rows);
+        let expected: i64 = rows.map(|row| row.2[..3].iter().sum::<i64>()).sum();
+        let mut last = None;
+        let found = serve.running.wait_for(Duration::from_secs(60), || {
+            let answer = ureq::get(format!("http://{address}/api/v1/ledger")).call().ok()?;
+            let found: serde_json::Value = serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()?;
+            let table = &found["tables"][0];
+            let is_equal = table["counted"] == expected && table["late"] == 0 && found["unaccounted"] == 0;
+            last = Some(found);
+            is_equal.then_some(())
+        });
+        found.with_context(|| format!("the limit program counted {expected}, the ledger says {last:?}"))?;
         serve.end_in_order().map(drop)
     }
 

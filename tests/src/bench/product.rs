@@ -15,16 +15,31 @@ use crate::binary::{Running, clickstream, free_address};
 /// The manifest of W2: its stream and tables.
 pub const W2: &str = include_str!("../../benches/w2.yaml");
 
+/// The same events in sessions.
+pub const SESSIONS: &str = include_str!("../../benches/sessions.yaml");
+
 /// Longest that any run may take before it counts as hanging.
 const PATIENCE: Duration = Duration::from_secs(900);
 
 /// Queries of which the 95th percentile is taken.
 const QUERIES: usize = 100;
 
-/// The manifest of a pipeline of its own over a topic of a broker, with `more` fields of its spec.
+/// The manifest of W2, for a pipeline of its own over a topic of a broker, with `more` fields of its spec.
 #[must_use]
-pub fn w2_over(name: &str, bootstrap: &str, (topic, partitions): (&str, u32), more: &str) -> String {
-    W2.replace("name: w2}", &format!("name: {name}}}"))
+pub fn w2_over(name: &str, bootstrap: &str, topic: (&str, u32), more: &str) -> String {
+    over((W2, "w2"), name, bootstrap, topic, more)
+}
+
+/// A manifest over W2's events under another name.
+#[must_use]
+pub fn over(
+    (text, was): (&str, &str),
+    name: &str,
+    bootstrap: &str,
+    (topic, partitions): (&str, u32),
+    more: &str,
+) -> String {
+    text.replace(&format!("name: {was}}}"), &format!("name: {name}}}"))
         .replace("kafka-bootstrap:9092", bootstrap)
         .replace("{name: events, partitions: 1}", &format!("{{name: {topic}, partitions: {partitions}}}"))
         .replace("topics: [events]", &format!("topics: [{topic}]"))

@@ -1,7 +1,7 @@
 //! Prints the project's numbers: `cargo run --release -p tests --bin bench -- [NAME…] [--events N] [--runs N]`.
 //!
 //! Names: `w2`, `sessions`, `funnel`, `join`, `expressions`, `memory`, `restore`, `run`, `query`, `hot`, and on a real
-//! broker `fleet`, `ingest`, `collector`, `latency`, `recovery`; all of them without a name. `generate FILE` writes W2's events instead,
+//! broker `fleet`, `fleet-sessions`, `ingest`, `collector`, `latency`, `recovery`; all of them without a name. `generate FILE` writes W2's events instead,
 //! `checkpoints FOLDER` what this version's checkpoints look like, for `tests/golden`. Figures are CPU seconds
 //! per million events unless said otherwise, medians of several alternating runs; every run's answer is checked.
 
@@ -23,7 +23,7 @@ use tests::{
     pipeline::{self, context},
 };
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "w2",
     "sessions",
     "funnel",
@@ -35,6 +35,7 @@ const NAMES: [&str; 15] = [
     "query",
     "hot",
     "fleet",
+    "fleet-sessions",
     "ingest",
     "collector",
     "latency",
@@ -99,6 +100,7 @@ impl Options {
                 "restore" => self.restore()?,
                 "run" => product::run(self.events)?,
                 "fleet" => Fleet::start(self.events)?.w2(self.runs)?,
+                "fleet-sessions" => Fleet::start(self.events)?.sessions(self.runs)?,
                 "ingest" => Fleet::start(self.events)?.synthetic(self.runs)?,
                 "query" => product::query_times()?,
                 "hot" => self.hot()?,
