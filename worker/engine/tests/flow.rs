@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use engine::{
     batch::RawBatch,
-    expr::{Compare, Expr},
+    expr::{Compare, Expr, Logic},
     map::{MapContext, MapTask},
     merge::MergeTask,
     output::{Output, Row, Source, SystemTable, schemas},
@@ -249,5 +249,73 @@ fn what_an_alert_says_does_not_depend_on_when_rows_leave() {
             merge.flush(1_000, output);
         };
         assert_eq!(alerts(&plan, &parts, held_back), said, "{window:?}, held back by `emit.every`");
+    }
+}
+
+#[test]
+fn an_alert_of_a_session_that_opens_again_is_withdrawn_for_as_long() {
+    // Final, then open again by what came late, and for longer than what was said is kept; three sales in the end.
+    let parts: [&[&str]; 4] = [
+        &[
+            r#"{"id":"a","category":"Home","amount":1,"at":"2001-01-01T00:00:30Z"}"#,
+            r#"{"id":"b","category":"Other","amount":1,"at":"2001-01-01T00:01:55Z"}"#,
+        ],
+        &[r#"{"id":"c","category":"Home","amount":1,"at":"2001-01-01T00:00:48Z"}"#],
+        &[
+            r#"{"id":"d","category":"Home","amount":1,"at":"2001-01-01T00:01:05Z"}"#,
+            r#"{"id":"e","category":"Other","amount":1,"at":"2001-01-01T00:02:20Z"}"#,
+        ],
+        &[r#"{"id":"f","category":"None","amount":1,"at":"2001-01-01T00:02:45Z"}"#],
+    ];
+    let mut plan = sales(Window::Session { gap_ms: 20_000 });
+    plan.tables[0].lateness_ms = 20_000;
+    let home = Expr::Compare(
+        Compare::Equal,
+        Box::new(Expr::Column(0, Type::String)),
+        Box::new(Expr::Literal(Value::String("Home".into()), Type::String)),
+    );
+    let one = Expr::Compare(
+        Compare::Equal,
+        Box::new(Expr::Column(2, Type::Integer)),
+        Box::new(Expr::Literal(Value::Integer(1), Type::Integer)),
+    );
+    plan.alerts.push(AlertPlan {
+        name: "one".into(),
+        table: 0,
+        when: Expr::Logic(Logic::And, Box::new(home), Box::new(one)),
+        zscores: Vec::new(),
+        for_windows: 1,
+    });
+    let said = ["raised", "withdrawn"].map(|state| Value::String(state.into()));
+    assert_eq!(alerts(&Arc::new(plan), &parts, MergeTask::flush_all), said);
+}
+
+#[test]
+fn a_stream_may_list_its_topics_in_any_order() {
+    for topics in [vec![0, 1], vec![1, 0]] {
+        let mut plan = sales(Window::Tumbling { size_ms: 60_000 });
+        plan.topics = ["first", "second"].map(|name| TopicPlan { name: name.into(), partitions: 2 }).into();
+        plan.streams[0].topics.clone_from(&topics);
+        let (plan, context) = (Arc::new(plan), Arc::new(MapContext { lookups: Vec::new(), hash_key: [0; 32] }));
+        let mut merge = MergeTask::new(Arc::clone(&plan), 0);
+        let sources = (0..2).flat_map(|topic| (0..2).map(move |partition| Source { topic, partition }));
+        for (at, source) in sources.enumerate() {
+            let mut map = MapTask::new(Arc::clone(&plan), Arc::clone(&context), source);
+            let mut batch = RawBatch::default();
+            for (offset, time) in ["00:00:30", "00:03:00"].into_iter().enumerate() {
+                let record =
+                    format!(r#"{{"id":"{at}-{offset}","category":"Home","amount":1,"at":"2001-01-01T{time}Z"}}"#);
+                batch.push(record.as_bytes(), offset as u64, 1_000_000_000_000);
+            }
+            map.process(&mut batch);
+            let mut output = Output::default();
+            map.flush(&mut output);
+            merge.apply(at as u64, &output.shuffle[0]).unwrap();
+        }
+        let mut output = Output::default();
+        merge.flush_all(&mut output);
+        let closed: Vec<&Row> = output.rows.iter().filter(|row| row.table == 0 && row.is_final).collect();
+        assert_eq!(closed.len(), 1, "{topics:?}: {:?}", output.rows);
+        assert_eq!(closed[0].values[1], Value::Integer(4));
     }
 }

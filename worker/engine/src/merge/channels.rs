@@ -12,6 +12,7 @@ use crate::{
 
 struct Listening {
     channel: Channel,
+    /// In their own order.
     origins: Vec<Origin>,
     watermark: MergedWatermark,
     told: Millis,
@@ -35,7 +36,9 @@ pub(super) struct Channels(Vec<Listening>);
 impl Channels {
     pub(super) fn new(plan: &Plan) -> Self {
         let listen = |channel: Channel| {
-            let origins = channel.origins(plan);
+            let mut origins = channel.origins(plan);
+            // A stream may list its topics in any order.
+            origins.sort_unstable();
             let watermark = MergedWatermark::new(origins.len());
             Listening { channel, origins, watermark, told: BEGINNING_OF_TIME }
         };

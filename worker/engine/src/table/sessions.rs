@@ -193,16 +193,21 @@ impl SessionTable {
         self.sessions.get(key)?.iter().map(due).min()
     }
 
-    /// Makes rows of the sessions that the last message changed and that are final, and tells which are gone.
+    /// Makes rows of the sessions that the last message changed and that are final, and tells which are gone. One that was
+    /// final and is open again counts as gone for whoever judges it: it may stay open for longer than what was said is kept.
     pub(super) fn take_fresh(&mut self, builder: &mut RowBuilder, fresh: &mut Vec<Row>, out: &mut Vec<Row>) {
         out.append(&mut self.gone);
         let mut pending = Vec::new();
         for key in std::mem::take(&mut self.fresh) {
             let Some(sessions) = self.sessions.get_mut(&key) else { continue };
-            for session in sessions.iter_mut().filter(|session| session.changed && session.is_final) {
+            for session in sessions.iter_mut().filter(|session| session.changed) {
+                let window = Some((session.first, session.last + self.gap_ms));
+                if !session.is_final {
+                    fresh.extend(session.told.then(|| builder.deleted(&key, window)));
+                    continue;
+                }
                 // Whoever judged it has to hear when it is gone.
                 session.told = true;
-                let window = Some((session.first, session.last + self.gap_ms));
                 pending.push(Pending { key: key.to_vec(), window, group: session.group, is_final: true });
             }
         }
