@@ -65,7 +65,7 @@ pub(super) fn delete(cluster: &Cluster, checked: &Checked, keep: &[String], dry_
 /// What the pipeline made for itself, under every epoch that it ever had; never a topic of the manifest.
 fn own(checked: &Checked, names: &Names, catalogue: &Catalogue) -> Vec<String> {
     let last = catalogue.revision.as_ref().map_or(1, |revision| revision.epoch);
-    let last = catalogue.manifests.keys().copied().fold(last, u32::max);
+    let last = catalogue.manifests.keys().chain(&catalogue.reserved).copied().fold(last, u32::max);
     let mut streams: BTreeSet<String> = checked.plan.streams.iter().map(|stream| stream.name.clone()).collect();
     for manifest in catalogue.manifests.values().filter_map(|text| crds::check(text, &[]).ok()) {
         streams.extend(manifest.plan.streams.into_iter().map(|stream| stream.name));

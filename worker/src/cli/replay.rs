@@ -108,10 +108,19 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Mistake(format!("--table {unknown}: the manifest has no such table; it has {}", known.join(", "))).into()
         );
     }
-    let waits: BTreeSet<String> = waiting(&there).into_iter().map(|(table, ..)| table).collect();
-    if !again.is_empty() && again != waits {
-        if let Some(busy) = waits.iter().next() {
+    let waits = waiting(&there);
+    // What waits may be looked at once more, but not for what it is not.
+    let is_the_same = waits.iter().map(|(table, ..)| table).eq(&again)
+        && (archive.is_none() || waits.iter().all(|(.., newer)| there.reserved.contains(newer)));
+    if !again.is_empty() && !is_the_same {
+        if let Some((busy, ..)) = waits.first() {
             let told = format!("table {busy} waits already: show it by --switch, or give it up by --abandon");
+            return Err(Mistake(told).into());
+        }
+        if let Some((busy, epoch)) = again.iter().find_map(|table| Some((table, rebuilt(&there, table)?))) {
+            let told = format!(
+                "table {busy} is being rebuilt as epoch {epoch} and its old rows are shown: try again once it has caught up"
+            );
             return Err(Mistake(told).into());
         }
         let seeding = archive.as_ref().map(history::Asked::seeding).transpose()?;
@@ -150,7 +159,13 @@ fn abandon(cluster: &Cluster, names: &Names, there: &Catalogue) -> anyhow::Resul
     Ok(ExitCode::SUCCESS)
 }
 
-/// Tables whose new epoch waits to be released.
+/// The epoch of a table that is shown in place of it no more as soon as it has caught up.
+fn rebuilt(there: &Catalogue, table: &str) -> Option<u32> {
+    let of = there.revision.as_ref()?.tables.get(table)?;
+    (of.before.is_some() && !there.is_ready(of.epoch)).then_some(of.epoch)
+}
+
+/// Tables whose new epoch waits to be released, by name.
 fn waiting(there: &Catalogue) -> Vec<Waiting> {
     let Some(revision) = &there.revision else { return Vec::new() };
     let waits = |epoch: u32| revision.held.contains(&epoch) && !there.released.contains(&epoch);

@@ -92,7 +92,8 @@ pub(super) fn prepare(
     let before = catalogue::read(cluster, &names)?;
     let checked = catalogue::settle(&before, checked);
     let change = catalogue::revise(&before, &checked, &again.tables, again.hold)?;
-    if let (Some(epoch), Some(_), false) = (change.as_ref().and_then(|change| change.begins), &again.seeding, dry_run) {
+    let reserves = change.as_ref().and_then(|change| change.begins).filter(|_| again.seeding.is_some() && !dry_run);
+    if let Some(epoch) = reserves {
         catalogue::write(cluster, &names, &[Entry::Reserved(epoch)])?;
     }
     let mut next = before.clone();
@@ -103,28 +104,43 @@ pub(super) fn prepare(
     if !dry_run && before.partitions != partitions {
         catalogue::write(cluster, &names, &[Entry::Partitions(partitions)])?;
     }
+    let Some(change) = change else { return Ok(None) };
+    let begins = change.begins;
+    if before.revision.is_some() {
+        let from = again.seeding.as_ref().map(|(from, _)| from.as_str());
+        tell::result(&from.map_or_else(|| change.to_string(), |from| change.told(from)))?;
+    }
+    if !dry_run {
+        still(cluster, &names, &before, begins, reserves)?;
+        if let Some((_, seed)) = again.seeding {
+            epochs.iter().find(|epoch| Some(epoch.number) == begins).map_or(Ok(()), seed)?;
+            still(cluster, &names, &before, begins, reserves)?;
+        }
+        catalogue::write(cluster, &names, &change.entries)?;
+    }
     for epoch in retired(&before, &next) {
         let (names, more) = (names.epoch(epoch), "nothing reads or writes them any more, and they may be deleted");
         let topics = [names.shuffle(), names.results(), names.checkpoints()].join(", ");
         tell::result(&format!("epoch {epoch} has ended: {topics}: {more}"))?;
     }
-    let Some(change) = change else { return Ok(None) };
-    if before.revision.is_some() {
-        let from = again.seeding.as_ref().map(|(from, _)| from.as_str());
-        tell::result(&from.map_or_else(|| change.to_string(), |from| change.told(from)))?;
-    }
-    if dry_run {
-        return Ok(change.begins);
-    }
-    if let Some((_, seed)) = again.seeding {
-        epochs.iter().find(|epoch| Some(epoch.number) == change.begins).map_or(Ok(()), seed)?;
-        if catalogue::read(cluster, &names)?.revision != before.revision {
-            let told = "another `clickstream setup` or `replay` has changed the pipeline meanwhile: try again";
-            return Err(Mistake(told.into()).into());
-        }
-    }
-    catalogue::write(cluster, &names, &change.entries)?;
-    Ok(change.begins)
+    Ok(begins)
+}
+
+/// Makes sure that nobody has changed the pipeline meanwhile, or taken the number of the epoch that `begins`.
+fn still(
+    cluster: &Cluster,
+    names: &Names,
+    before: &Catalogue,
+    begins: Option<u32>,
+    reserves: Option<u32>,
+) -> anyhow::Result<()> {
+    let now = catalogue::read(cluster, names)?;
+    let is_taken = begins.is_some_and(|epoch| Some(epoch) != reserves && now.reserved.contains(&epoch));
+    anyhow::ensure!(
+        now.revision == before.revision && !is_taken,
+        "another `clickstream setup` or `replay` has changed the pipeline meanwhile: try again"
+    );
+    Ok(())
 }
 
 /// What processors that run are to know of the manifest's topics.

@@ -83,11 +83,19 @@ pub fn begins_at(cluster: &Cluster, place: &Place, first: Option<u64>) -> Result
     if first == Some(0) {
         return Ok(true);
     }
-    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer("clickstream-readers"))?;
-    let reach = watermarks_within(&consumer, &place.0, place.1 as i32, REQUEST_TIME_MAX);
-    let (start, _) = reach.map_err(|error| failed("read", &place.0, error))?;
+    let start = oldest(cluster, place)?;
     let found = first_record(cluster, place, Offset::Beginning)?;
     Ok(start == 0 && found.is_none_or(|found| first.is_some_and(|first| found >= first)))
+}
+
+/// The first offset that a partition still has.
+///
+/// # Errors
+/// Where no broker answers.
+pub fn oldest(cluster: &Cluster, place: &Place) -> Result<u64, LogError> {
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer("clickstream-readers"))?;
+    let reach = watermarks_within(&consumer, &place.0, place.1 as i32, REQUEST_TIME_MAX);
+    Ok(reach.map_err(|error| failed("read", &place.0, error))?.0.max(0) as u64)
 }
 
 /// Waits until processors have read everything before these positions, and what came of it.

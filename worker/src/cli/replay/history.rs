@@ -33,7 +33,7 @@ use crate::{
         catalogue::{self, Catalogue, Epoch, View},
         client::Cluster,
         feed::{Feed, FeedRecord},
-        history::{begins_at, committed, ends_before, live_rows, wait_for},
+        history::{begins_at, committed, ends_before, live_rows, oldest, wait_for},
         names::Names,
         process::seed::{Permit, Seed},
     },
@@ -253,13 +253,28 @@ impl Material {
 /// Computes what an epoch begins with, and writes it where processors will look for it.
 fn seed(asked: &Asked<'_>, permit: Permit, epoch: &Epoch) -> anyhow::Result<()> {
     let Asked { cluster, checked, .. } = asked;
+    let checkpoints = process::checkpoints(cluster, epoch, &checked.manifest.spec, &asked.secrets)?;
     let material = Material::gather(asked, epoch)?;
     let mut seed = Seed::new(cluster, permit, epoch)?;
     let done = material.recompute(cluster, &mut seed)?;
     material.gaps(&done).for_each(|note| tell::line(&note));
+    for ((input, _), (_, (topic, partition))) in done.iter().zip(&material.sources) {
+        let (place, records) = ((topic.clone(), *partition), &input.records);
+        if !begins_at(cluster, &place, records.first.map(|(offset, _)| offset))? {
+            tell::line(&format!(
+                "{topic}-{partition}: the archive does not begin with the topic: neither do the tables"
+            ));
+        }
+        let oldest = oldest(cluster, &place)?;
+        if oldest > records.position() && records.position() > 0 {
+            let (first, last) = (records.position(), oldest - 1);
+            tell::line(&format!(
+                "{topic}-{partition}: offsets {first} to {last} are neither in the archive nor in the topic"
+            ));
+        }
+    }
     let tasks: Vec<(Source, MapTask)> = done.into_iter().map(|(input, task)| (input.source, task)).collect();
-    let checkpoints = process::checkpoints(cluster, epoch, &checked.manifest.spec, &asked.secrets)?;
-    Ok(seed.finish(&tasks, checkpoints)?)
+    Ok(seed.finish(&tasks, &checkpoints)?)
 }
 
 /// Computes tables of an epoch again, waits until the live ones are as far, and compares.

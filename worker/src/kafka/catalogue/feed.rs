@@ -48,8 +48,10 @@ pub fn write(cluster: &Cluster, names: &Names, entries: &[Entry]) -> Result<(), 
         let (key, value) = entry.record();
         let record = BaseRecord::to(&topic).partition(0).key(&key).payload(&value);
         producer.send(record).map_err(|(error, _)| wrong(error))?;
+        // One by one: what comes last relies on what came before.
+        flush(&producer, REQUEST_TIME_MAX).map_err(wrong)?;
     }
-    flush(&producer, REQUEST_TIME_MAX).map_err(wrong)
+    Ok(())
 }
 
 /// The catalogue, followed.

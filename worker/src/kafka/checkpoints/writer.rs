@@ -118,7 +118,7 @@ impl CheckpointWriter {
         let queue = CheckpointQueue { snapshots, found: Arc::clone(&found), is_stuck: Arc::clone(&is_stuck) };
         let (known, torn) = (BTreeMap::new(), BTreeMap::new());
         let mut writer =
-            Writer { checkpoints, shuffle, target, admin, known, torn, rests_until: None, stay_until: None };
+            Writer { checkpoints, shuffle, target, admin, known, torn, rests_until: None, stay_until: BTreeMap::new() };
         let body = move || {
             for snapshot in taken {
                 is_stuck.store(false, Ordering::Release);
@@ -203,8 +203,9 @@ struct Writer {
     torn: BTreeMap<String, BTreeMap<Id, u32>>,
     /// The store failed: until then nothing is tried.
     rests_until: Option<Instant>,
-    /// Old messages could not be deleted: until then they stay. A leader that is gone costs the whole time of a request.
-    stay_until: Option<Instant>,
+    /// Tasks whose old messages could not be deleted: until then they stay. A leader that is gone costs the whole time of a
+    /// request.
+    stay_until: BTreeMap<String, Instant>,
 }
 
 impl Writer {
@@ -275,11 +276,11 @@ impl Writer {
         let old = std::mem::replace(known, kept);
         self.torn.entry(task.to_owned()).or_default().extend(old);
         self.clear(task)?;
-        let is_due = self.stay_until.is_none_or(|until| Instant::now() >= until);
+        let is_due = self.stay_until.get(task).is_none_or(|until| Instant::now() >= *until);
         if let Some(partition) = task.strip_prefix("merge:").and_then(|number| number.parse().ok()).filter(|_| is_due)
             && let Err(error) = self.admin.delete_below(&self.shuffle, partition, oldest)
         {
-            self.stay_until = Some(Instant::now() + limits::SHUFFLE_REST);
+            self.stay_until.insert(task.into(), Instant::now() + limits::SHUFFLE_REST);
             let error = format!("{:#}", anyhow::Error::new(error));
             if is_news(&error) {
                 tracing::warn!(task, error, "old shuffle messages stay for now");

@@ -5,7 +5,7 @@
 //! One seeds at a time: its transactions have one id for the pipeline, and whoever comes later fences it. What it wrote into
 //! topics of an epoch that never began is nobody's.
 
-use std::mem;
+use std::{mem, thread};
 
 use engine::{
     map::MapTask,
@@ -27,13 +27,18 @@ use crate::{
     kafka::{
         catalogue::Epoch,
         checkpoints::{CheckpointWriter, Checkpoints, Saved, Taken},
-        client::{Cluster, failed},
+        client::{Cluster, REQUEST_TIME_MAX, failed},
         connection::Connection,
         context::Logged,
         names::Names,
+        unread::watermarks_within,
     },
+    limits,
     ports::LogError,
 };
+
+/// How often a store of checkpoints is asked to take one: the work of hours may depend on it.
+const ATTEMPTS: u32 = 5;
 
 /// The right to seed, until somebody else takes it.
 pub struct Permit(Transactions);
@@ -62,15 +67,25 @@ pub struct Seed {
 }
 
 impl Seed {
-    /// Prepares to write. The epoch's topics are there and empty.
+    /// Prepares to write. The epoch's topics are there.
     ///
     /// # Errors
-    /// Where librdkafka refuses.
+    /// Where brokers do not answer, or somebody has written into the epoch's shuffle before.
     pub fn new(cluster: &Cluster, permit: Permit, epoch: &Epoch) -> Result<Self, LogError> {
         let (plan, names) = (epoch.checked.plan.clone(), epoch.names.clone());
+        let group: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer(&names.process_group()))?;
+        let shuffle = names.shuffle();
+        for partition in 0..plan.shuffle_partitions {
+            let ends = watermarks_within(&group, &shuffle, partition as i32, REQUEST_TIME_MAX);
+            let (_, end) = ends.map_err(|error| failed("read", &shuffle, error))?;
+            if end > 0 {
+                let source = "it is not empty: somebody has begun this epoch before; try again".into();
+                return Err(LogError::Io { action: "write", place: format!("{shuffle}/{partition}"), source });
+            }
+        }
         Ok(Self {
             transactions: permit.0,
-            group: cluster.create(&cluster.consumer(&names.process_group()))?,
+            group,
             targets: Targets::new(&names, &plan, epoch.tells.clone()),
             schemas: schemas(&plan),
             plan,
@@ -111,29 +126,50 @@ impl Seed {
     ///
     /// # Errors
     /// Where something could not be written: the epoch must not begin.
-    pub fn finish(mut self, tasks: &[(Source, MapTask)], checkpoints: Checkpoints) -> Result<(), ProcessError> {
+    pub fn finish(mut self, tasks: &[(Source, MapTask)], checkpoints: &Checkpoints) -> Result<(), ProcessError> {
         self.commit()?;
         self.transactions.settle()?;
+        let mut left: Vec<&(Source, MapTask)> = tasks.iter().filter(|(_, task)| task.position() > 0).collect();
+        for attempt in 1.. {
+            left = self.write_down(left, checkpoints.clone())?;
+            let Some((source, _)) = left.first() else { break };
+            let task = Role::Source(*source).task_name(&self.plan);
+            if attempt == ATTEMPTS {
+                let source = "the store did not take it; the tables are as they were, and it may be tried again".into();
+                return Err(LogError::Io { action: "write the checkpoint of", place: task, source }.into());
+            }
+            thread::park_timeout(limits::CHECKPOINT_REST);
+        }
+        Ok(())
+    }
+
+    /// Writes checkpoints; those that the store did not take are returned.
+    fn write_down<'t>(
+        &self,
+        tasks: Vec<&'t (Source, MapTask)>,
+        checkpoints: Checkpoints,
+    ) -> Result<Vec<&'t (Source, MapTask)>, LogError> {
         let writer = CheckpointWriter::start(checkpoints, self.names.shuffle())?;
         let (queue, now) = (writer.queue(), clock::now());
-        let mut written = Vec::new();
-        for (source, task) in tasks.iter().filter(|(_, task)| task.position() > 0) {
-            let (name, saved, mut bytes) = (Role::Source(*source).task_name(&self.plan), Saved::new(0, 0), Vec::new());
-            task.snapshot(&mut bytes);
-            written.push((name.clone(), saved.clone()));
-            let snapshot = Snapshot { task: name, position: task.position(), bytes };
-            queue.write_patiently(Taken { snapshot, at: now, saved });
-        }
+        let write = |of: &'t (Source, MapTask)| {
+            let (saved, mut bytes) = (Saved::new(0, 0), Vec::new());
+            of.1.snapshot(&mut bytes);
+            let task = Role::Source(of.0).task_name(&self.plan);
+            let snapshot = Snapshot { task, position: of.1.position(), bytes };
+            queue.write_patiently(Taken { snapshot, at: now, saved: saved.clone() });
+            (of, saved)
+        };
+        let written: Vec<(&(Source, MapTask), Saved)> = tasks.into_iter().map(write).collect();
         drop(queue);
         writer.finish()?;
-        let Some((task, _)) = written.into_iter().find(|(_, saved)| saved.get().0 != now) else { return Ok(()) };
-        let source = "the store did not take it; the tables are as they were, and it may be tried again".into();
-        Err(LogError::Io { action: "write the checkpoint of", place: task, source }.into())
+        Ok(written.into_iter().filter(|(_, saved)| saved.get().0 != now).map(|(of, _)| of).collect())
     }
 }
 
 impl Downstream for Seed {
     fn take(&mut self, source: Source, position: u64, output: &mut Output) -> anyhow::Result<()> {
+        // Whoever counted these events first told them.
+        output.dead_letters.clear();
         self.said.push((source, position, mem::take(output)));
         Ok(())
     }
