@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
 
 use crate::binary::{Ended, Running, clickstream, free_address, run};
 
@@ -36,6 +37,13 @@ pub fn wait<T: std::fmt::Debug>(what: &str, look: impl Fn() -> T, is_wanted: imp
         assert!(Instant::now() < deadline, "{what}: {seen:?}");
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+/// What `serve` answers as JSON, if it does.
+#[must_use]
+pub fn get(address: &str, path: &str) -> Option<Value> {
+    let answer = ureq::get(format!("http://{address}{path}")).call().ok()?;
+    serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()
 }
 
 /// A role of the fleet that runs.

@@ -18,7 +18,7 @@ use tests::{
     binary::{free_address, root, run},
     kafka::{Broker, grow_topic, raw_records},
     reference::{cell::Cell, reference},
-    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, role},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, get, role},
 };
 use worker::{
     kafka::{client::Cluster, facts::Facts, names::Names},
@@ -46,11 +46,6 @@ fn write_manifest(directory: &Path, broker: &Broker, (count, partitions): (u64, 
     let file = directory.join(format!("pipeline-{partitions}.yaml"));
     fs::write(&file, text).unwrap();
     file
-}
-
-fn get(address: &str, path: &str) -> Option<Value> {
-    let answer = ureq::get(format!("http://{address}{path}")).call().ok()?;
-    serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()
 }
 
 /// Rows by window and category: sum in units of 10⁻⁹, count.

@@ -19,7 +19,7 @@ use tests::{
     binary::{Running, free_address, root, run},
     kafka::{Broker, raw_records},
     reference::{Input, cell::Cell, reference},
-    roles::{PATIENCE, Role, role, wait},
+    roles::{PATIENCE, Role, get, role, wait},
     servers::Server,
 };
 use worker::{
@@ -70,11 +70,6 @@ fn manifest(directory: &Path, broker: &Broker, name: &str, count: u64, change: b
 
 fn checked(manifest: &Path) -> Checked {
     crds::check(&fs::read_to_string(manifest).unwrap(), &[]).unwrap()
-}
-
-fn get(address: &str, path: &str) -> Option<Value> {
-    let answer = ureq::get(format!("http://{address}{path}")).call().ok()?;
-    serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()
 }
 
 /// Rows by window and category: sum in units of 10⁻⁹, count.

@@ -18,7 +18,7 @@ use tests::{
     binary::{Running, clickstream, free_address, run},
     couchbase::{Double, PASSWORD},
     kafka::Broker,
-    roles::wait,
+    roles::{get, wait},
     sales::{Rows, Shop, expected, out_of_order, over_http, row},
     servers::Server,
 };
@@ -189,11 +189,6 @@ impl Fleet {
         let found = get(&self.page, "/api/v1/tables/category_sales?limit=10000").unwrap_or_default();
         found["rows"].as_array().into_iter().flatten().map(|found| row(found).unwrap()).collect()
     }
-}
-
-fn get(address: &str, path: &str) -> Option<Value> {
-    let answer = ureq::get(format!("http://{address}{path}")).call().ok()?;
-    serde_json::from_str(&answer.into_body().read_to_string().ok()?).ok()
 }
 
 /// What `/readyz` says.

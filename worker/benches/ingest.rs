@@ -187,6 +187,7 @@ fn feed(base: &Path, path: &str, format: Format) -> anyhow::Result<dataset::Feed
         pace: Pace::Free,
         repeat: false,
         times: Times::new(None, Vec::new()),
+        tells_low: false,
         until: None,
     })
 }

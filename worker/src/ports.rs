@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, time::Duration};
 
-use engine::batch::RawBatch;
+use engine::{batch::RawBatch, time::Millis};
 
 /// Why the log did not do what it was asked. One variant for each thing a caller may do about it.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,8 @@ pub struct IngestRecord<'a> {
     pub partition: u32,
     /// The bytes of the event.
     pub payload: &'a [u8],
+    /// What those who read are to know of events that are still to come: see [`engine::batch::Bound::low`].
+    pub low: Option<Millis>,
 }
 
 /// What an ingester writes to; each has its own.

@@ -13,6 +13,18 @@ pub struct RawBatch {
     pub bytes: Vec<u8>,
     /// The records.
     pub records: Vec<RawRecord>,
+    /// What some of the records say of those that are still to come, in their order; nearly always nothing.
+    pub bounds: Vec<Bound>,
+}
+
+/// What a record says of those that are still to come: where several write one partition, and one of them is behind, the
+/// newest event says nothing about how far they all are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Offset of the record.
+    pub offset: u64,
+    /// Events up to this one were written by all; of later ones some may be missing.
+    pub low: Millis,
 }
 
 /// One record of a [`RawBatch`].
@@ -40,6 +52,12 @@ impl RawBatch {
         self.records.push(RawRecord { start, len, offset, arrival });
     }
 
+    /// Notes what the last record says of those that are still to come: see [`Bound::low`].
+    pub fn bound(&mut self, low: Millis) {
+        let last = self.records.last();
+        self.bounds.extend(last.map(|record| Bound { offset: record.offset, low }));
+    }
+
     /// Returns the payload of `record`.
     #[must_use]
     pub fn payload(&self, record: &RawRecord) -> &[u8] {
@@ -50,5 +68,6 @@ impl RawBatch {
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.records.clear();
+        self.bounds.clear();
     }
 }

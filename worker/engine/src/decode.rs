@@ -100,7 +100,7 @@ impl Decoder {
             out.columns = self.fields.iter().map(|field| Column::new(field.ty)).collect();
         }
         out.columns.iter_mut().for_each(Column::clear);
-        let RawBatch { bytes, records } = batch;
+        let RawBatch { bytes, records, .. } = batch;
         for (at, record) in records.iter().enumerate() {
             let read = self.scan(bytes, record).and_then(|()| self.convert(bytes, record, &mut out.columns));
             match read {

@@ -5,7 +5,8 @@ use crate::{
     time::{BEGINNING_OF_TIME, END_OF_TIME, Millis},
 };
 
-/// The watermark of one stream in one source partition: `max(event time) − out-of-orderness`.
+/// The watermark of one stream in one source partition: `max(event time) − out-of-orderness`. Where several divide what they
+/// write among them, it is not beyond what all of them have written, as their records say ([`crate::batch::Bound`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PartitionWatermark {
     out_of_orderness_ms: Millis,
@@ -13,6 +14,8 @@ pub struct PartitionWatermark {
     latest: Option<Millis>,
     /// Arrival of the event that brought `latest`.
     latest_arrival: Millis,
+    /// Up to where all have written, and the arrival of the record that said so, once one does.
+    bound: Option<(Millis, Millis)>,
     finished: bool,
 }
 
@@ -20,7 +23,7 @@ impl PartitionWatermark {
     /// Starts before every event.
     #[must_use]
     pub fn new(out_of_orderness_ms: Millis) -> Self {
-        Self { out_of_orderness_ms, latest: None, latest_arrival: BEGINNING_OF_TIME, finished: false }
+        Self { out_of_orderness_ms, latest: None, latest_arrival: BEGINNING_OF_TIME, bound: None, finished: false }
     }
 
     /// The watermark now. Events at or after it are on time.
@@ -29,9 +32,30 @@ impl PartitionWatermark {
     pub fn now(&self) -> Millis {
         match self.latest {
             _ if self.finished => END_OF_TIME,
-            Some(latest) => latest - self.out_of_orderness_ms,
+            Some(latest) => match self.bound {
+                None => latest - self.out_of_orderness_ms,
+                Some((low, _)) => latest.min(low).saturating_sub(self.out_of_orderness_ms),
+            },
             None => BEGINNING_OF_TIME,
         }
+    }
+
+    /// Whether records have said how far all are that write.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.bound.is_some()
+    }
+
+    /// Hears from a record how far all are that write.
+    pub fn bound(&mut self, low: Millis, arrival: Millis) {
+        let known = self.bound.map_or(BEGINNING_OF_TIME, |(known, _)| known);
+        self.bound = Some((low.max(known), arrival));
+    }
+
+    /// Forgets that if nobody has said it anew for longer than `idle_after_ms`, at the arrival of another record: those who
+    /// divided something among them have ended.
+    pub fn forget_bound(&mut self, arrival: Millis, idle_after_ms: Millis) {
+        self.bound = self.bound.filter(|(_, said)| arrival - said <= idle_after_ms);
     }
 
     /// Sees a valid event.
@@ -52,20 +76,28 @@ impl PartitionWatermark {
     ///
     /// A stream whose newest event came in time is live, so nothing older than `now − out-of-orderness` is outstanding:
     /// that claim says all there is to say, and it lasts no longer than it is true. A partition that has shown nothing
-    /// claims the same. Any other keeps its watermark, and must be excused if the others are to go on.
+    /// claims the same. Any other keeps its watermark, and must be excused if the others are to go on. That somebody was behind
+    /// no longer counts: nobody writes, and windows that all have filled should close.
     #[must_use]
     pub fn idle_claim(&self, now: Millis) -> (Millis, bool) {
         match self.latest {
-            Some(latest) if self.latest_arrival - latest > self.out_of_orderness_ms => (self.now(), true),
+            Some(latest) if self.latest_arrival - latest > self.out_of_orderness_ms => {
+                (Self { bound: None, ..*self }.now(), true)
+            }
             _ => (self.now().max(now - self.out_of_orderness_ms), false),
         }
     }
 
     /// Appends the state.
     pub fn snapshot(&self, out: &mut Vec<u8>) {
-        out.push(u8::from(self.latest.is_some()) | u8::from(self.finished) << 1);
+        let flags = [self.latest.is_some(), self.finished, self.bound.is_some()];
+        out.push(flags.iter().rev().fold(0, |flags, flag| flags << 1 | u8::from(*flag)));
         put_i64(self.latest.unwrap_or_default(), out);
         put_i64(self.latest_arrival, out);
+        if let Some((low, said)) = self.bound {
+            put_i64(low, out);
+            put_i64(said, out);
+        }
     }
 
     /// Reads what [`PartitionWatermark::snapshot`] wrote.
@@ -77,7 +109,8 @@ impl PartitionWatermark {
         let latest = reader.i64()?;
         let latest_arrival = reader.i64()?;
         let latest = (flags & 1 != 0).then_some(latest);
-        Ok(Self { out_of_orderness_ms, latest, latest_arrival, finished: flags & 2 != 0 })
+        let bound = if flags & 4 != 0 { Some((reader.i64()?, reader.i64()?)) } else { None };
+        Ok(Self { out_of_orderness_ms, latest, latest_arrival, bound, finished: flags & 2 != 0 })
     }
 }
 
@@ -167,6 +200,32 @@ mod tests {
         assert_eq!(merged.now(), 120, "and holds back once it has old events after all");
         merged.hear(0, 90, false, false);
         assert_eq!(merged.now(), 120, "an old heartbeat says nothing new");
+    }
+
+    #[test]
+    fn nobody_is_late_while_somebody_who_writes_is_behind() {
+        let mut watermark = PartitionWatermark::new(10);
+        watermark.bound(BEGINNING_OF_TIME, 0);
+        watermark.see(5_000, 1);
+        assert_eq!(watermark.now(), BEGINNING_OF_TIME, "nobody knows how far the others are");
+        watermark.bound(1_000, 2);
+        assert_eq!(watermark.now(), 990);
+        watermark.bound(BEGINNING_OF_TIME, 3);
+        assert_eq!(watermark.now(), 990, "whoever has just begun knows less, and takes nothing back");
+        let mut bytes = Vec::new();
+        watermark.snapshot(&mut bytes);
+        let mut reader = Reader::new(&bytes);
+        assert_eq!(PartitionWatermark::restore(10, &mut reader), Ok(watermark));
+        assert!(reader.is_empty());
+        watermark.bound(9_000, 4);
+        assert_eq!(watermark.now(), 4_990, "the events themselves bound it too");
+        watermark.bound(2_000, 5);
+        watermark.see(20_000, 105);
+        watermark.forget_bound(105, 100);
+        assert_eq!(watermark.now(), 8_990);
+        assert_eq!(watermark.idle_claim(100_000), (19_990, true), "nobody writes any more");
+        watermark.forget_bound(106, 100);
+        assert_eq!(watermark.now(), 19_990, "only others do");
     }
 
     #[test]

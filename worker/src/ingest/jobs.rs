@@ -224,7 +224,9 @@ fn read(
     };
     let times = fields.iter().filter(|field| field.ty == Type::Timestamp).map(|field| field.path.clone());
     let event_time = |stream: &StreamPlan| Some(stream.fields[stream.event_time.as_ref()?.column].path.clone());
-    let event = streams_of(plan, topics).into_iter().find_map(event_time);
+    let mut events: Vec<_> = streams_of(plan, topics).into_iter().filter_map(event_time).collect();
+    events.dedup();
+    let (tells_low, event) = (events.len() == 1, events.into_iter().next());
     let feed = dataset::Feed {
         path: spec.path.clone(),
         files,
@@ -235,6 +237,7 @@ fn read(
         repeat: spec.repeat,
         times: Times::new(event, if spec.shift_times_to_now { times.collect() } else { Vec::new() }),
         fields,
+        tells_low,
         until: options.duration.filter(|_| spec.repeat).map(|duration| Instant::now() + duration),
     };
     feed.check()?;

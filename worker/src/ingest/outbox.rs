@@ -61,7 +61,7 @@ impl Topics {
         let partitions = self.partitions[target];
         let key = key.as_ref().and_then(|path| json::find(payload, path)).and_then(json::key);
         let partition = key.map_or(self.turn % partitions, |key| partition_of(&key, partitions));
-        IngestRecord { topic, partition, payload }
+        IngestRecord { topic, partition, payload, low: None }
     }
 
     /// Makes a record whose key is known to lie in `partition`; of a topic without a key that does not count.
@@ -69,7 +69,7 @@ impl Topics {
     pub fn record_in<'a>(&'a self, target: usize, partition: u32, payload: &'a [u8]) -> IngestRecord<'a> {
         let Target { topic, key } = &self.targets[target];
         let partition = if key.is_some() { partition } else { self.turn % self.partitions[target] };
-        IngestRecord { topic, partition, payload }
+        IngestRecord { topic, partition, payload, low: None }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A share's inlet on a thread of its own: a commit is handed over and waited for with the next one of the same share, so
 //! that those of other shares go on meanwhile.
 
+use engine::time::Millis;
+
 use super::{aside::Aside, inlet::KafkaInlet};
 use crate::ports::{IngestLog as _, IngestRecord, LogError};
 
@@ -8,8 +10,8 @@ use crate::ports::{IngestLog as _, IngestRecord, LogError};
 #[derive(Default)]
 struct Parcel {
     bytes: Vec<u8>,
-    /// Topic as an index, partition, and where the payload ends.
-    records: Vec<(usize, u32, usize)>,
+    /// Topic as an index, partition, where the payload ends, and what it says of those to come.
+    records: Vec<(usize, u32, usize, Option<Millis>)>,
     topics: Vec<String>,
     progress: Vec<u8>,
 }
@@ -24,7 +26,7 @@ impl Parcel {
                 self.topics.len() - 1
             });
             self.bytes.extend_from_slice(record.payload);
-            self.records.push((topic, record.partition, self.bytes.len()));
+            self.records.push((topic, record.partition, self.bytes.len(), record.low));
         }
         self.progress.clear();
         self.progress.extend_from_slice(progress);
@@ -32,10 +34,10 @@ impl Parcel {
 
     fn records(&self) -> Vec<IngestRecord<'_>> {
         let mut start = 0;
-        let record = |(topic, partition, end): &(usize, u32, usize)| {
+        let record = |(topic, partition, end, low): &(usize, u32, usize, Option<Millis>)| {
             let payload = &self.bytes[start..*end];
             start = *end;
-            IngestRecord { topic: &self.topics[*topic], partition: *partition, payload }
+            IngestRecord { topic: &self.topics[*topic], partition: *partition, payload, low: *low }
         };
         self.records.iter().map(record).collect()
     }

@@ -24,6 +24,7 @@ use rdkafka::{
 };
 
 use super::{
+    batches::LOW,
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
@@ -266,7 +267,16 @@ impl KafkaInlet {
         self.producer.begin_transaction()?;
         for record in records {
             let message = BaseRecord::<(), [u8]>::to(record.topic).partition(record.partition as i32);
-            enqueue(&self.producer, message.payload(record.payload))?;
+            let message = message.payload(record.payload);
+            let low = record.low.map(|low| low.to_string());
+            let said = |low: &String| OwnedHeaders::new_with_capacity(1).insert(Header { key: LOW, value: Some(low) });
+            enqueue(
+                &self.producer,
+                match low.as_ref().map(said) {
+                    Some(headers) => message.headers(headers),
+                    None => message,
+                },
+            )?;
         }
         let attempt = OwnedHeaders::new().insert(Header { key: ATTEMPT, value: mark.attempt.as_ref() });
         let record = BaseRecord::to(&self.progress_topic).partition(0).key(key).payload(&mark.progress);

@@ -84,7 +84,7 @@ impl Replaying for Replay {
         let mut outgoing = Vec::with_capacity(records.lengths.len());
         for length in &records.lengths {
             let (payload, behind) = rest.split_at(*length as usize);
-            outgoing.push(IngestRecord { topic: &self.topic, partition: 0, payload });
+            outgoing.push(IngestRecord { topic: &self.topic, partition: 0, payload, low: None });
             rest = behind;
         }
         self.inlet.commit(MARKS, &outgoing, marks)

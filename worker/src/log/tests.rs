@@ -144,7 +144,7 @@ fn an_inlet_keeps_the_order_within_a_partition() {
     let dir = tempfile::tempdir().unwrap();
     let log = open(dir.path());
     let mut inlet = Inlet::new(log.clone());
-    let record = |partition, payload: &'static [u8]| IngestRecord { topic: "a", partition, payload };
+    let record = |partition, payload: &'static [u8]| IngestRecord { topic: "a", partition, payload, low: None };
     inlet.commit("i", &[record(0, b"1"), record(1, b"2"), record(0, b"3")], b"p").unwrap();
     inlet.commit("i", &[record(1, b"4")], b"q").unwrap();
     assert_eq!(read(&log, at(&log, "a", 0), 0), owned(&[(0, "1"), (1, "3")]));

@@ -210,10 +210,35 @@ impl StreamTask {
         };
         let Data::Timestamp(values) = &decoded.columns[column].data else { unreachable!("bug: event time is a time") };
         times.extend_from_slice(values);
+        if !batch.bounds.is_empty() || self.watermark.is_bounded() {
+            return self.read_bounded_times(batch);
+        }
         for ((arrival, time), broken) in arrivals.zip(times.iter()).zip(broken.iter()) {
             watermarks.push(if side { BEGINNING_OF_TIME } else { self.watermark.now() });
             if *broken == 0 {
                 self.watermark.see(*time, arrival);
+            }
+        }
+    }
+
+    /// The watermark before each row, where records say how far all are that write.
+    fn read_bounded_times(&mut self, batch: &RawBatch) {
+        let plan = &self.plan.streams[self.index];
+        let idle_after_ms = plan.event_time.as_ref().map_or(0, |time| time.idle_after_ms);
+        let Scratch { decoded, broken, times, watermarks, .. } = &mut self.scratch;
+        let mut rows =
+            decoded.rows.iter().map(|record| *record as usize).zip(times.iter().zip(broken.iter())).peekable();
+        let mut bounds = batch.bounds.iter().peekable();
+        for (at, record) in batch.records.iter().enumerate() {
+            self.watermark.forget_bound(record.arrival, idle_after_ms);
+            while let Some(bound) = bounds.next_if(|bound| bound.offset <= record.offset) {
+                self.watermark.bound(bound.low, record.arrival);
+            }
+            if let Some((_, (time, broken))) = rows.next_if(|(row, _)| *row == at) {
+                watermarks.push(self.watermark.now());
+                if *broken == 0 {
+                    self.watermark.see(*time, record.arrival);
+                }
             }
         }
     }

@@ -8,7 +8,10 @@
 //! not matter who has a share when, nor how far others are: what a share's progress says is all that counts. Nobody is far
 //! ahead of the slowest share, so that times stay about in order. A pace is that of all rows: each replica passes those of
 //! others at the same pace as it commits its own, and rows that are late, because their share had no owner, go at once.
+//! Whoever reads them is told by each commit up to which event time all shares are committed ([`low`]): the newest event of one
+//! says nothing about the others.
 
+mod low;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +19,7 @@ use std::{collections::BTreeMap, sync::atomic::Ordering, time::Instant};
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use self::low::{Passed, RowAt, note};
 use super::{
     DatasetError,
     block::{Block, Place},
@@ -78,6 +82,8 @@ struct Sharing<'a> {
     lead: (usize, u64),
     /// Behind the last row that was read to the end, and the blocks before it.
     end: (Option<At>, u64),
+    /// Event times of what was read, whosever it is.
+    passed: Passed,
     /// The shares that are ours, as far as they are committed.
     mine: BTreeMap<u32, ShareProgress>,
     looked_at: Instant,
@@ -94,7 +100,9 @@ pub(super) fn run(
     control: &Control,
 ) -> Result<(), IngestError> {
     let (pacer, mine, looked_at) = (Pacer::new(feed.pace), BTreeMap::new(), Instant::now());
-    let mut sharing = Sharing { feed, topics, outbox, control, pacer, lead: (0, 0), end: (None, 0), mine, looked_at };
+    let passed = Passed::new((0, 0));
+    let mut sharing =
+        Sharing { feed, topics, outbox, control, pacer, lead: (0, 0), end: (None, 0), passed, mine, looked_at };
     let mut is_written = true;
     while !control.stopped() {
         is_written &= !sharing.take_over()?;
@@ -179,6 +187,7 @@ impl Sharing<'_> {
     /// Reads from the slowest share's place to the end.
     fn read(&mut self) -> Result<Outcome, IngestError> {
         let mut stand = self.start()?;
+        self.passed = Passed::new((stand.file, stand.row));
         self.control.bytes.store(0, Ordering::Relaxed);
         self.control.bytes_total.store(self.feed.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
         while stand.file < self.feed.files.len() {
@@ -200,19 +209,24 @@ impl Sharing<'_> {
         loop {
             reader.next(&mut block)?;
             if block.rows.is_empty() {
+                self.passed.ended(stand.file, stand.row);
                 if let Some(place) = stand.place {
                     self.end.0 = Some((file.name, stand.row, place));
                 }
                 return Ok(Outcome::Ended);
             }
+            self.feed.times.apply(&mut block, &mut None, self.feed.tells_low);
             let mut from = 0;
             while from < block.rows.len() {
                 let left = SHARE_BLOCK_ROWS - stand.row % SHARE_BLOCK_ROWS;
                 let until = block.rows.len().min(from + left as usize);
+                let times = self.feed.times.of_rows(from);
+                self.passed.look(&times[..times.len().min(until - from)]);
                 match self.rows(&file, stand, &block, from..until)? {
                     Outcome::Ended => {}
                     other => return Ok(other),
                 }
+                self.passed.over((stand.file, stand.row));
                 let last = block.rows[until - 1];
                 stand.row += (until - from) as u64;
                 stand.place = Some(Place { byte: last.after, line: last.line_after });
@@ -251,10 +265,15 @@ impl Sharing<'_> {
                 return Ok(Outcome::Stopped);
             };
             let some = &block.rows[from..from + ready];
+            let low = if self.feed.tells_low { Some(self.low(share)?) } else { None };
             let targets = self.topics.route(some.iter().map(|row| block.payload(row)));
             let topics = &*self.topics;
             let record = |(at, row)| topics.record(targets.of(at), block.payload(row));
-            let records: Vec<_> = some.iter().enumerate().map(record).collect();
+            let mut records: Vec<_> = some.iter().enumerate().map(record).collect();
+            if let Some(low) = low {
+                let (first, skipped) = ((stand.file, stand.row), from - rows.start);
+                note(&mut records, |at| self.passed.before(first, skipped + at, low));
+            }
             from += ready;
             let last = some[ready - 1];
             let place = Place { byte: last.after, line: last.line_after };
@@ -281,6 +300,21 @@ impl Sharing<'_> {
             }
         }
         Ok(Outcome::Ended)
+    }
+
+    /// The first row that belongs to another share than `share` and is not committed yet, as far as was heard.
+    fn low(&mut self, share: u32) -> Result<RowAt, IngestError> {
+        let heard = self.outbox.heard()?;
+        let mut low = (self.feed.files.len(), 0);
+        for other in (0..SHARES).filter(|other| *other != share) {
+            let progress =
+                heard.get(&other).and_then(|bytes| ShareProgress::from_bytes(bytes).ok()).unwrap_or_default();
+            if !progress.done {
+                let at = self.next(progress.at.as_ref()).unwrap_or_default();
+                low = low.min(self.passed.next_of(other, at, &self.feed.files));
+            }
+        }
+        Ok(low)
     }
 
     /// Lets rows of others pass, from `from` on, at the pace at which their owners write them. Whoever turns out to be behind,

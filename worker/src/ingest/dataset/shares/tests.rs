@@ -8,11 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use engine::{time::Millis, watermark::PartitionWatermark};
 use proptest::prelude::*;
 
 use super::{
     super::{Feed, Format, files, pace::Pace, times::Times},
-    SHARES, run,
+    SHARE_BLOCK_ROWS, SHARE_BLOCKS_AHEAD, SHARES, run,
 };
 use crate::{
     ingest::{Control, Outbox, Routes, Target, Topics},
@@ -29,6 +30,8 @@ struct Pool {
     given: BTreeMap<u32, u64>,
     progress: BTreeMap<u32, Vec<u8>>,
     rows: Vec<String>,
+    /// What each of them says of those that are still to come.
+    lows: Vec<Option<Millis>>,
     commits: usize,
     /// Whose shares go where, after how many commits.
     changes: Vec<(usize, usize)>,
@@ -84,6 +87,7 @@ impl IngestLog for Replica {
             return if share % 2 == 0 { Err(LogError::Fenced) } else { Ok(()) };
         }
         pool.rows.extend(records.iter().map(|record| String::from_utf8(record.payload.to_vec()).unwrap()));
+        pool.lows.extend(records.iter().map(|record| record.low));
         pool.progress.insert(share, progress.to_vec());
         pool.commits += 1;
         while let Some((_, from)) = pool.changes.first().copied().filter(|(after, _)| *after <= pool.commits) {
@@ -106,11 +110,31 @@ impl IngestLog for Replica {
     }
 }
 
-fn check(rows: [usize; 3], changes: &[(usize, usize)], pace: Pace) {
+/// Times go up from row to row, in milliseconds since 1970, and a few events are [`DISORDER_MS`] behind.
+fn time_of(file: usize, row: usize) -> Millis {
+    1_700_000_000_000 + (file * 1_000_000 + row) as Millis * 100 - if row % 7 == 3 { DISORDER_MS } else { 0 }
+}
+
+const DISORDER_MS: Millis = 1_000;
+
+/// Nobody is late for whoever reads the log, however far shares are apart. Returns its watermark in the end.
+fn check_watermark(written: &[String], lows: &[Option<Millis>]) -> Millis {
+    let mut watermark = PartitionWatermark::new(DISORDER_MS);
+    for (row, low) in written.iter().zip(lows) {
+        low.iter().for_each(|low| watermark.bound(*low, 0));
+        let time: Millis = row.rsplit_once(':').unwrap().1.trim_end_matches('}').parse().unwrap();
+        assert!(time >= watermark.now(), "{row} comes when the watermark is {}", watermark.now());
+        watermark.see(time, 0);
+    }
+    watermark.now()
+}
+
+fn check(rows: [usize; 3], changes: &[(usize, usize)], pace: Pace) -> Millis {
     let base = tempfile::tempdir().unwrap();
     let mut expected = Vec::new();
     for (file, count) in rows.into_iter().enumerate() {
-        let lines: Vec<String> = (0..count).map(|row| format!("{{\"f\":{file},\"r\":{row}}}")).collect();
+        let line = |row: usize| format!("{{\"f\":{file},\"r\":{row},\"t\":{}}}", time_of(file, row));
+        let lines: Vec<String> = (0..count).map(line).collect();
         fs::write(base.path().join(format!("{file}.jsonl")), lines.join("\n")).unwrap();
         expected.extend(lines);
     }
@@ -128,7 +152,8 @@ fn check(rows: [usize; 3], changes: &[(usize, usize)], pace: Pace) {
             fields: Vec::new(),
             pace,
             repeat: false,
-            times: Times::new(None, Vec::new()),
+            times: Times::new(Some(vec!["t".into()]), Vec::new()),
+            tells_low: true,
             until: None,
         };
         let (ours, heard) = (BTreeSet::new(), BTreeMap::new());
@@ -145,9 +170,11 @@ fn check(rows: [usize; 3], changes: &[(usize, usize)], pace: Pace) {
     });
     assert_eq!(totals, [expected.len() as u64; 3]);
     let mut written = std::mem::take(&mut pool.lock().unwrap().rows);
+    let watermark = check_watermark(&written, &pool.lock().unwrap().lows);
     written.sort_unstable();
     expected.sort_unstable();
     assert!(written == expected, "{} rows of {}", written.len(), expected.len());
+    watermark
 }
 
 #[test]
@@ -157,8 +184,12 @@ fn shares_have_names_of_their_own() {
 
 #[test]
 fn every_row_is_written_once() {
+    // In the end it is at most as far back as shares may be apart.
+    let far = time_of(0, 60_000 - (SHARE_BLOCKS_AHEAD * SHARE_BLOCK_ROWS / 2) as usize);
+    for changes in [&[][..], &[(3, 0), (10, 1), (11, 2), (30, 0)]] {
+        assert!(check([60_000, 0, 2_048], changes, Pace::Free) >= far, "{changes:?}");
+    }
     check([60_000, 3, 5_000], &[], Pace::Free);
-    check([60_000, 0, 2_048], &[(3, 0), (10, 1), (11, 2), (30, 0)], Pace::Free);
 }
 
 /// However the rows lie in blocks, and whoever has these or is fenced: of three replicas none has much more than a third of the
