@@ -4,7 +4,7 @@ use crds::spec::{ClickstreamPipeline, PipelineSpec};
 use serde_json::Value;
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::desired::{Part, Role};
+use crate::desired::services;
 
 /// A spec that passed validation.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,24 +59,18 @@ fn in_a_cluster(name: &str, spec: &PipelineSpec, manifest_bytes: usize) -> Vec<S
              out `tests`, or make two pipelines"
         ));
     }
-    for service in services(name, spec).filter(|(_, service)| service.len() > SERVICE_NAME_MAX) {
-        let (ingester, service) = service;
-        problems.push(format!(
-            "spec.ingest[{ingester}].name: its Service would be {service}, with {} characters (accepted: at most \
-             {SERVICE_NAME_MAX}, so this name or the pipeline's has to be shorter)",
-            service.len()
-        ));
+    for (part, _) in services::addressed(spec) {
+        let service = part.object_name(name);
+        if service.len() > SERVICE_NAME_MAX {
+            let named = part.item.map_or_else(|| "metadata".into(), |item| format!("spec.ingest[{item}]"));
+            problems.push(format!(
+                "{named}.name: its Service would be {service}, with {} characters (accepted: at most {SERVICE_NAME_MAX}, so \
+                 this name or the pipeline's has to be shorter)",
+                service.len()
+            ));
+        }
     }
     problems
-}
-
-/// Collectors and their Services.
-fn services<'s>(name: &str, spec: &'s PipelineSpec) -> impl Iterator<Item = (&'s str, String)> {
-    let collectors = spec.ingest.iter().filter(|ingester| ingester.http.is_some());
-    collectors.map(move |ingester| {
-        let part = Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: 1 };
-        (ingester.name.as_str(), part.object_name(name))
-    })
 }
 
 /// A problem without its line: the user's own text is not at hand.

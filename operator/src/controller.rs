@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     hash::{BuildHasher as _, RandomState},
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -30,9 +30,10 @@ use kube::{
     },
 };
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use self::{
-    tell::{announce, note, warn, warn_of},
+    tell::{announce, note, warn, warn_of, warn_of_error},
     watched::{Pipelines, Watched},
 };
 use crate::{
@@ -51,11 +52,14 @@ use crate::{
     trouble::{Answer, Failures, Trouble},
 };
 
-/// Pipelines that are looked at side by side in a namespace.
-const CONCURRENCY: u16 = 16;
+/// Pipelines that are looked at side by side, in all namespaces.
+const CONCURRENCY: usize = 16;
 
 /// Longest that one reconcile may take.
 const RECONCILE_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Longest that the event about a failed one may take.
+const EVENT_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How long is waited for what.
 #[derive(Clone, Debug)]
@@ -127,6 +131,8 @@ pub struct Context {
     recorder: Recorder,
     scraper: Scraper,
     pipelines: Pipelines,
+    /// Permits to look at a pipeline. Whoever waits for one is the queue: kube's own cannot be seen.
+    slots: Semaphore,
     /// Errors in a row by pipeline: written by reconciles and their errors.
     failures: Mutex<BTreeMap<String, Failures>>,
     /// What is known of the pipelines' work: written by their reconciles, of which there is one at a time for each.
@@ -156,6 +162,7 @@ pub async fn run(setting: Setting) {
         recorder,
         scraper: Scraper::default(),
         pipelines: Pipelines::of(controllers.iter().map(Controller::store)),
+        slots: Semaphore::new(CONCURRENCY),
         failures: Mutex::default(),
         memories: Mutex::default(),
     });
@@ -167,7 +174,6 @@ pub async fn run(setting: Setting) {
 async fn run_one(controller: Controller<Watched>, client: &Client, namespace: Option<&str>, context: Arc<Context>) {
     let ours = watcher::Config::default().labels(&format!("{PIPELINE_LABEL},app.kubernetes.io/managed-by={MANAGER}"));
     controller
-        .with_config(controller::Config::default().concurrency(CONCURRENCY))
         .owns(api::<Deployment>(client, namespace), ours.clone())
         .owns(api::<Job>(client, namespace), ours.clone())
         .owns(api::<CronJob>(client, namespace), ours.clone())
@@ -195,20 +201,28 @@ where
 }
 
 async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
+    let queued = context.metrics.queues();
+    let _slot = context.slots.acquire().await.expect("nobody closes it");
+    drop(queued);
     let in_progress = context.metrics.begins(jiff::Timestamp::now().as_second());
     let worked = tokio::time::timeout(RECONCILE_TIME_MAX, work(&pipeline, &context)).await;
     let result = worked.unwrap_or(Err(ReconcileError::Late));
     in_progress.ended(result.is_ok());
-    if result.is_ok() {
-        context.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(pipeline.as_ref()));
+    match &result {
+        Ok(_) => drop(failures(&context).remove(&key(pipeline.as_ref()))),
+        // The server that was too slow may be so now.
+        Err(error) => drop(tokio::time::timeout(EVENT_TIME_MAX, warn_of_error(&pipeline, &context, error)).await),
     }
     result
 }
 
+fn failures(context: &Context) -> MutexGuard<'_, BTreeMap<String, Failures>> {
+    context.failures.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn on_error(pipeline: Arc<Watched>, error: &ReconcileError, context: Arc<Context>) -> Action {
-    let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
     let key = key(pipeline.as_ref());
-    let count = failures.entry(key.clone()).or_default().add();
+    let count = failures(&context).entry(key.clone()).or_default().add();
     let pause = backoff(&context.pace.backoff, count, RandomState::new().hash_one(()));
     tracing::warn!(pipeline = key, error = told(error), retry_in_ms = pause.as_millis() as u64, "reconcile failed");
     Action::requeue(pause)
@@ -326,6 +340,13 @@ async fn failing(
     step: &Step,
     error: &ReconcileError,
 ) -> Option<Trouble> {
+    let trouble = trouble_of(&key(pipeline), context, step.to_string(), error)?;
+    warn_of(pipeline, context, step, &trouble).await;
+    Some(trouble)
+}
+
+/// What people are to know of an error, once it is clear that it will not pass by itself.
+fn trouble_of(key: &str, context: &Context, action: String, error: &ReconcileError) -> Option<Trouble> {
     let text = told(error);
     let answer = match error {
         ReconcileError::Api { source, .. } => match source.as_ref() {
@@ -334,12 +355,7 @@ async fn failing(
         },
         ReconcileError::Late => Answer { code: 0, said: &text },
     };
-    let trouble = {
-        let mut failures = context.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.entry(key(pipeline)).or_default().tell(Instant::now(), step.to_string(), answer)
-    }?;
-    warn_of(pipeline, context, step, &trouble).await;
-    Some(trouble)
+    failures(context).entry(key.to_owned()).or_default().tell(Instant::now(), action, answer)
 }
 
 async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {

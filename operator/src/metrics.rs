@@ -18,6 +18,7 @@ pub struct Metrics {
     writes: IntCounterVec,
     leader: IntGauge,
     in_progress_since: IntGauge,
+    queue: IntGauge,
     failed_schedules: IntGauge,
     calls: IntCounterVec,
     blocked: IntGaugeVec,
@@ -36,6 +37,9 @@ pub struct InProgress {
     started: Instant,
     is_ok: bool,
 }
+
+/// A pipeline that waits.
+pub struct Queued(IntGauge);
 
 impl Metrics {
     /// Makes and registers them.
@@ -67,6 +71,8 @@ impl Metrics {
         let since = "Unix seconds at which the oldest reconcile under way began; 0 if there is none.";
         let in_progress_since =
             register(&registry, IntGauge::new("clickstream_operator_reconcile_in_progress_start_seconds", since));
+        let queue = "Pipelines that wait to be reconciled because as many as may be are under way.";
+        let queue = register(&registry, IntGauge::new("clickstream_operator_queue_depth", queue));
         let failed = "Schedules of all pipelines whose last run failed.";
         let failed_schedules = register(&registry, IntGauge::new("clickstream_operator_schedules_failed", failed));
         let calls = "Readings of objects of pipelines (api) and of what their pods say (pods), by result.";
@@ -87,6 +93,7 @@ impl Metrics {
             writes,
             leader,
             in_progress_since,
+            queue,
             failed_schedules,
             calls,
             blocked,
@@ -107,6 +114,13 @@ impl Metrics {
         let families = self.writes.collect();
         let counters = families.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
         counters.map(|metric| metric.get_counter().get_value() as u64).sum()
+    }
+
+    /// A pipeline waits for its reconcile, until what is returned is dropped.
+    #[must_use]
+    pub fn queues(&self) -> Queued {
+        self.queue.inc();
+        Queued(self.queue.clone())
     }
 
     /// A reconcile begins.
@@ -158,6 +172,12 @@ impl InProgress {
     /// It has ended.
     pub fn ended(mut self, is_ok: bool) {
         self.is_ok = is_ok;
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 

@@ -1,4 +1,4 @@
-//! Steps that the API server does not let us carry out, as people are told of them. Pure; times come from the caller.
+//! What the API server does not let us carry out, as people are told of it. Pure; times come from the caller.
 //!
 //! What is refused for a reason is told at once. What may go away by itself, as a conflict or a busy server does, is told
 //! when it happened [`IN_A_ROW`] times.
@@ -62,6 +62,8 @@ impl fmt::Display for Trouble {
 pub struct Failures {
     count: u32,
     told: Option<(Instant, Trouble)>,
+    /// What an event was written of.
+    announced: Option<String>,
 }
 
 impl Failures {
@@ -87,6 +89,11 @@ impl Failures {
                 Some(trouble)
             }
         }
+    }
+
+    /// Whether no event was written of it yet in this row of failures; from now on one is.
+    pub fn is_news(&mut self, trouble: &Trouble) -> bool {
+        self.announced.replace(trouble.step.clone()).is_none_or(|before| before != trouble.step)
     }
 }
 

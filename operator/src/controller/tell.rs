@@ -3,11 +3,11 @@
 use crds::spec::ClickstreamPipeline;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
-    Resource as _, ResourceExt as _,
+    Resource, ResourceExt as _,
     runtime::events::{Event, EventType},
 };
 
-use super::Context;
+use super::{Context, ReconcileError, failures, key, trouble_of, watched::Watched};
 use crate::{
     choice::Refusal,
     desired::api_version,
@@ -62,6 +62,7 @@ pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, fail
 
 /// An event for a step that fails, once: the condition knows it from then on.
 pub(super) async fn warn_of(pipeline: &ClickstreamPipeline, context: &Context, step: &Step, trouble: &Trouble) {
+    failures(context).entry(key(pipeline)).or_default().is_news(trouble);
     let mut before = pipeline.status.iter().flat_map(|status| &status.conditions);
     if before.any(|one| one.type_ == "Degraded" && one.reason == trouble::REASON && trouble.is_about(&one.message)) {
         return;
@@ -71,7 +72,24 @@ pub(super) async fn warn_of(pipeline: &ClickstreamPipeline, context: &Context, s
     publish(pipeline, context, Event { type_: EventType::Warning, reason, note, action, secondary }).await;
 }
 
-async fn publish(pipeline: &ClickstreamPipeline, context: &Context, event: Event) {
+/// An event for what failed outside of the steps of a pipeline that runs (its finalizer, its deletion, its status, the time that
+/// all of it may take), once in a row of failures: no condition can be trusted to be written then.
+pub(super) async fn warn_of_error(pipeline: &Watched, context: &Context, error: &ReconcileError) {
+    let key = key(pipeline);
+    let action = match error {
+        ReconcileError::Api { action, .. } => action.clone(),
+        ReconcileError::Late => "reconcile".into(),
+    };
+    let Some(trouble) = trouble_of(&key, context, action, error) else { return };
+    if !failures(context).entry(key).or_default().is_news(&trouble) {
+        return;
+    }
+    let (reason, action) = (trouble::REASON.into(), "Reconcile".into());
+    let note = Some(note(trouble.to_string()));
+    publish(pipeline, context, Event { type_: EventType::Warning, reason, note, action, secondary: None }).await;
+}
+
+async fn publish(pipeline: &impl Resource<DynamicType = ()>, context: &Context, event: Event) {
     context.metrics.wrote("Event", "create");
     if let Err(error) = context.recorder.publish(&event, &pipeline.object_ref(&())).await {
         tracing::warn!(%error, "an event was not written");

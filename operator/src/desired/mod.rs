@@ -6,7 +6,7 @@ mod network;
 mod pods;
 pub mod schedules;
 mod secrets;
-mod services;
+pub(crate) mod services;
 pub mod deletion;
 pub mod monitoring;
 pub mod setup;

@@ -3,31 +3,34 @@
 use crds::spec::PipelineSpec;
 use serde_json::{Value, json};
 
-use super::{Object, Owner, Role, deployments::component, labels, object, parts};
+use super::{Object, Owner, Part, Role, deployments::component, labels, object, parts};
 use crate::observed::Kind;
+
+/// Parts that have a Service, and the port of their pods that it leads to: the dashboard, and every collector.
+pub(crate) fn addressed(spec: &PipelineSpec) -> impl Iterator<Item = (Part, &'static str)> {
+    let is_collector = |part: &Part| {
+        spec.ingest.iter().any(|ingester| part.item.as_ref() == Some(&ingester.name) && ingester.http.is_some())
+    };
+    parts(spec).into_iter().filter_map(move |part| match part.role {
+        Role::Serve => Some((part, "http")),
+        Role::Ingest if is_collector(&part) => Some((part, "events")),
+        _ => None,
+    })
+}
 
 /// Services of the dashboard and of every collector.
 pub(super) fn services(owner: &Owner, spec: &PipelineSpec) -> Vec<Object> {
-    let mut all = Vec::new();
-    for part in parts(spec) {
-        let target = match part.role {
-            Role::Serve => "http",
-            Role::Ingest if is_collector(spec, part.item.as_deref()) => "events",
-            _ => continue,
-        };
-        let component = component(&part);
-        let rest = json!({ "spec": {
-            "type": "ClusterIP",
-            "selector": labels(owner, &component),
-            "ports": [{ "name": "http", "port": 80, "targetPort": target, "protocol": "TCP" }],
-        }});
-        all.push(object(owner, Kind::Service, part.object_name(&owner.name), &component, rest));
-    }
-    all
-}
-
-fn is_collector(spec: &PipelineSpec, name: Option<&str>) -> bool {
-    spec.ingest.iter().any(|ingester| Some(&*ingester.name) == name && ingester.http.is_some())
+    addressed(spec)
+        .map(|(part, target)| {
+            let component = component(&part);
+            let rest = json!({ "spec": {
+                "type": "ClusterIP",
+                "selector": labels(owner, &component),
+                "ports": [{ "name": "http", "port": 80, "targetPort": target, "protocol": "TCP" }],
+            }});
+            object(owner, Kind::Service, part.object_name(&owner.name), &component, rest)
+        })
+        .collect()
 }
 
 /// The Ingress of the dashboard, if the spec wants one.
