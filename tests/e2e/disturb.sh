@@ -1,17 +1,12 @@
 # What befalls pipelines in a cluster, under load: each scene says what is to be seen afterwards. Sourced.
 # shellcheck shell=bash
 
+SCENES=(scale scale_by_load scale_by_hpa kill_pods kill_broker change_with_a_dying_operator upgrade_and_roll_back
+    refuse_an_invalid_change suspend_and_resume lose_a_node)
+
 disturb() {
-    scale
-    scale_by_load
-    scale_by_hpa
-    kill_pods
-    kill_broker
-    change_with_a_dying_operator
-    upgrade_and_roll_back
-    refuse_an_invalid_change
-    suspend_and_resume
-    lose_a_node
+    local scene
+    for scene in ${E2E_SCENES-"${SCENES[@]}"}; do "$scene"; done
 }
 
 ready_processors() { # PIPELINE COUNT

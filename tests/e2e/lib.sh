@@ -14,10 +14,11 @@ say() {
     printf '%5d.%d s  %s\n' $((passed / 10)) $((passed % 10)) "$*"
 }
 
-# Ends the suite, with what there is to see.
+# Ends the suite, with what there is to see; why is the last word as well.
 fail() {
     say "FAILED: $*"
     diagnose || true
+    say "FAILED: $*"
     exit 1
 }
 

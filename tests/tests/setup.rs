@@ -1,0 +1,99 @@
+//! `clickstream setup`, killed again and again while it works, on a real broker: the next one finishes what it began.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use crds::Checked;
+use tests::{
+    binary::{Running, run},
+    kafka::{Broker, topic_fact},
+    roles::{PATIENCE, role},
+};
+
+/// Moments at which it is killed, spread over the time that it takes undisturbed.
+const MOMENTS: u32 = 6;
+
+/// What a set-up has to make: a pipeline, then the same with a table defined anew, which takes an epoch of its own, and with
+/// more partitions.
+const SPECS: [(&str, u32); 2] = [("views: count()", 2), ("views: count(), users: count(distinct user)", 3)];
+
+fn manifest(folder: &Path, broker: &Broker, name: &str, (select, partitions): (&str, u32)) -> PathBuf {
+    let text = format!(
+        "apiVersion: clickstream.dev/v1alpha1
+kind: ClickstreamPipeline
+metadata: {{name: {name}}}
+spec:
+  kafka: {{bootstrapServers: ['{}']}}
+  topics:
+  - {{name: {name}-views, partitions: {partitions}, retention: 7d}}
+  streams:
+  - {{name: views, topics: [{name}-views], key: user, fields: [{{name: user, type: string}}]}}
+  tables:
+  - {{name: totals, from: views, select: {{{select}}}}}
+",
+        broker.address
+    );
+    let file = folder.join(format!("{name}.yaml"));
+    fs::write(&file, text).unwrap();
+    file
+}
+
+/// Topics that two set-ups made, by what they are called behind the pipeline's name.
+fn made(said: &str, name: &str) -> Vec<String> {
+    let created = said.lines().filter_map(|line| line.strip_prefix("create ")?.split(' ').next()?.strip_prefix(name));
+    created.map(str::to_owned).collect()
+}
+
+fn facts(manifest: &Path, name: &str, topics: &[String]) -> BTreeMap<String, (u32, BTreeMap<String, String>)> {
+    let checked: Checked = crds::check(&fs::read_to_string(manifest).unwrap(), &[]).unwrap();
+    let fact = |topic: &String| topic_fact(&checked, &format!("{name}{topic}")).unwrap().expect("it was made");
+    topics
+        .iter()
+        .map(|topic| (topic.clone(), fact(topic)))
+        .map(|(topic, it)| (topic, (it.partitions, it.settings)))
+        .collect()
+}
+
+#[test]
+fn one_that_is_killed_is_finished_by_the_next() {
+    let (broker, folder) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let (mut topics, mut times) = (Vec::new(), Vec::new());
+    for spec in SPECS {
+        let begin = Instant::now();
+        let file = manifest(folder.path(), &broker, "whole", spec);
+        let done = run(role("setup", &file, &[]).unwrap(), PATIENCE).unwrap();
+        assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
+        times.push(begin.elapsed());
+        topics.extend(made(&done.stdout, "whole"));
+    }
+    let wanted = facts(&folder.path().join("whole.yaml"), "whole", &topics);
+    assert!(topics.len() > 5 && wanted["-views"].0 == 3, "{wanted:?}");
+    let (mut cut, mut whole) = (0, 0);
+    for moment in 0..MOMENTS {
+        let name = format!("cut{moment}");
+        for (spec, time) in SPECS.into_iter().zip(&times) {
+            let file = manifest(folder.path(), &broker, &name, spec);
+            let begun = Running::start(role("setup", &file, &[]).unwrap()).unwrap();
+            std::thread::park_timeout(*time * moment / MOMENTS);
+            match begun.kill().unwrap().status.success() {
+                true => whole += 1,
+                false => cut += 1,
+            }
+            let done = run(role("setup", &file, &[]).unwrap(), PATIENCE).unwrap();
+            assert!(done.status.success(), "{name}, {spec:?}: {}{}", done.stdout, done.stderr);
+            let again = run(role("setup", &file, &[]).unwrap(), Duration::from_secs(30)).unwrap();
+            let settled = again.stdout.starts_with("all ") && again.stdout.lines().count() == 1;
+            assert!(settled, "{name}, {spec:?}: {}{}", again.stdout, again.stderr);
+        }
+        let found = facts(&folder.path().join(format!("{name}.yaml")), &name, &topics);
+        assert_eq!(found, wanted, "{name}");
+    }
+    println!("{cut} set-ups were killed, {whole} were through by then; {times:?} undisturbed");
+    assert!(cut > MOMENTS, "too few were killed: {cut}");
+}
