@@ -1,12 +1,25 @@
 # What befalls pipelines in a cluster, under load: each scene says what is to be seen afterwards. Sourced.
 # shellcheck shell=bash
 
-SCENES=(scale scale_by_load scale_by_hpa kill_pods kill_broker change_with_a_dying_operator upgrade_and_roll_back
+SCENES=(tell_rarely scale scale_by_load scale_by_hpa kill_pods kill_broker change_with_a_dying_operator upgrade_and_roll_back
     refuse_an_invalid_change suspend_and_resume lose_a_node)
 
 disturb() {
     local scene
     for scene in ${E2E_SCENES-"${SCENES[@]}"}; do "$scene"; done
+}
+
+# While events flow, whoever watches a pipeline hears of its figures at most once in 30 s: three times in a minute, if it begins
+# with one.
+tell_rarely() {
+    local before after told
+    await 120 "category-sales is settled" is category-sales Progressing False
+    before=$(events_read category-sales)
+    told=$(timeout 60 "$KUBECTL" -n "$NAMESPACE" get csp category-sales --watch-only --no-headers | wc -l) || true
+    after=$(events_read category-sales)
+    [ "$after" -gt "$before" ] || fail "no event of category-sales in a minute"
+    { [ "$told" -ge 1 ] && [ "$told" -le 3 ]; } || fail "category-sales was written $told times in a minute"
+    say "category-sales: written $told times in a minute, with $((after - before)) events"
 }
 
 ready_processors() { # PIPELINE COUNT
