@@ -173,6 +173,7 @@ pub async fn run(setting: Setting) {
 
 async fn run_one(controller: Controller<Watched>, client: &Client, namespace: Option<&str>, context: Arc<Context>) {
     let ours = watcher::Config::default().labels(&format!("{PIPELINE_LABEL},app.kubernetes.io/managed-by={MANAGER}"));
+    let known = Arc::clone(&context);
     controller
         .owns(api::<Deployment>(client, namespace), ours.clone())
         .owns(api::<Job>(client, namespace), ours.clone())
@@ -182,8 +183,16 @@ async fn run_one(controller: Controller<Watched>, client: &Client, namespace: Op
         .run(reconcile, on_error, context)
         .for_each(|ended| {
             // What a reconcile says is told where it fails.
-            if let Err(error @ (controller::Error::QueueError(_) | controller::Error::RunnerError(_))) = ended {
-                tracing::warn!(namespace, %error, "the cluster is not watched as it should be");
+            match ended {
+                Err(error @ (controller::Error::QueueError(_) | controller::Error::RunnerError(_))) => {
+                    tracing::warn!(namespace, %error, "the cluster is not watched as it should be");
+                }
+                // It went while it waited for another try, and one of the same name is another one.
+                Err(controller::Error::ObjectNotFound(gone)) => {
+                    let key = format!("{}/{}", gone.namespace.unwrap_or_default(), gone.name);
+                    failures(&known).remove(&key);
+                }
+                _ => {}
             }
             std::future::ready(())
         })
@@ -202,12 +211,13 @@ where
 
 async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     let queued = context.metrics.queues();
-    let _slot = context.slots.acquire().await.expect("nobody closes it");
+    let slot = context.slots.acquire().await.expect("nobody closes it");
     drop(queued);
     let in_progress = context.metrics.begins(jiff::Timestamp::now().as_second());
     let worked = tokio::time::timeout(RECONCILE_TIME_MAX, work(&pipeline, &context)).await;
     let result = worked.unwrap_or(Err(ReconcileError::Late));
     in_progress.ended(result.is_ok());
+    drop(slot);
     match &result {
         Ok(_) => drop(failures(&context).remove(&key(pipeline.as_ref()))),
         // The server that was too slow may be so now.

@@ -4,6 +4,7 @@
 //! when it happened [`IN_A_ROW`] times.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     time::{Duration, Instant},
 };
@@ -18,6 +19,9 @@ const IN_A_ROW: u32 = 3;
 /// Another text about the same step is told so much later at the earliest: a status that is written has the pipeline looked
 /// at again, and a server that names a port or a time in its answer would keep us writing.
 const ANOTHER_TEXT_AFTER: Duration = Duration::from_secs(30);
+
+/// Different troubles in a row of failures of which events are written.
+const ANNOUNCED_MAX: usize = 16;
 
 /// Of what a server says, a line is told, of so many bytes.
 const SAID_BYTES_MAX: usize = 400;
@@ -62,8 +66,8 @@ impl fmt::Display for Trouble {
 pub struct Failures {
     count: u32,
     told: Option<(Instant, Trouble)>,
-    /// What an event was written of.
-    announced: Option<String>,
+    /// What events were written of, at most [`ANNOUNCED_MAX`].
+    announced: BTreeSet<String>,
 }
 
 impl Failures {
@@ -93,7 +97,7 @@ impl Failures {
 
     /// Whether no event was written of it yet in this row of failures; from now on one is.
     pub fn is_news(&mut self, trouble: &Trouble) -> bool {
-        self.announced.replace(trouble.step.clone()).is_none_or(|before| before != trouble.step)
+        self.announced.len() < ANNOUNCED_MAX && self.announced.insert(trouble.step.clone())
     }
 }
 
@@ -165,6 +169,20 @@ mod tests {
         assert_eq!((texts.len(), changes), (60, 1));
         let other = failures.tell(now, "delete Job x".into(), Answer { code: 403, said: "no" }).unwrap();
         assert_eq!(other.step, "delete Job x", "another step is news");
+    }
+
+    #[test]
+    fn of_troubles_that_take_turns_each_is_news_once() {
+        let mut failures = Failures::default();
+        let mut news = |step: &str| {
+            let answer = Answer { code: 403, said: "no" };
+            let trouble = failures.tell(Instant::now(), step.into(), answer).unwrap();
+            failures.is_news(&trouble)
+        };
+        let told: Vec<bool> = ["a", "b", "a", "b", "c"].into_iter().map(&mut news).collect();
+        assert_eq!(told, [true, true, false, false, true]);
+        let many = (0..100).filter(|step| news(&step.to_string())).count();
+        assert_eq!(many, ANNOUNCED_MAX - 3);
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn feed(base: &Path, path: &str, format: Format) -> anyhow::Result<dataset::Feed
         pace: Pace::Free,
         repeat: false,
         times: Times::new(None, Vec::new()),
-        tells_low: false,
+        low_field: None,
         until: None,
     })
 }

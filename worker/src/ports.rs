@@ -46,7 +46,16 @@ pub struct IngestRecord<'a> {
     /// The bytes of the event.
     pub payload: &'a [u8],
     /// What those who read are to know of events that are still to come: see [`engine::batch::Bound::low`].
-    pub low: Option<Millis>,
+    pub low: Option<Low<'a>>,
+}
+
+/// Up to which event time all have written that divide something among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Low<'a> {
+    /// The field that has the time: its path, with dots.
+    pub field: &'a str,
+    /// The time.
+    pub time: Millis,
 }
 
 /// What an ingester writes to; each has its own.

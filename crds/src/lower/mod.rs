@@ -20,15 +20,9 @@ pub(crate) use self::{
     streams::type_of,
 };
 
-use std::collections::BTreeSet;
-
 use engine::plan::{Input, Plan, TablePlan, TopicPlan};
 
-use crate::{
-    expression::scope::Scope,
-    problem::Report,
-    spec::{Dataset, PipelineSpec, Topic},
-};
+use crate::{expression::scope::Scope, problem::Report, spec::PipelineSpec};
 
 /// The plan, and what later checks want to know about it.
 pub(crate) struct Lowered {
@@ -89,14 +83,6 @@ pub(crate) fn lower(name: &str, spec: &PipelineSpec, report: &mut Report) -> Low
 /// The topics that streams read. Others only pass through ingesters and sinks.
 fn topics(spec: &PipelineSpec) -> Vec<TopicPlan> {
     let read = |name: &str| spec.streams.iter().any(|stream| stream.topics.iter().any(|topic| topic == name));
-    let divided = spec.ingest.iter().filter(|ingester| ingester.dataset.as_ref().is_some_and(Dataset::has_shares));
-    let divided = divided.flat_map(|ingester| ingester.topic.iter().chain(ingester.routes.iter().map(|to| &to.topic)));
-    let divided: BTreeSet<&String> = divided.collect();
     let topics = spec.topics.iter().filter(|topic| read(&topic.name));
-    let plan = |topic: &Topic| TopicPlan {
-        name: topic.name.clone(),
-        partitions: topic.partitions.max(1),
-        is_divided: divided.contains(&topic.name),
-    };
-    topics.map(plan).collect()
+    topics.map(|topic| TopicPlan { name: topic.name.clone(), partitions: topic.partitions.max(1) }).collect()
 }

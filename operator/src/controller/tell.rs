@@ -62,7 +62,9 @@ pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, fail
 
 /// An event for a step that fails, once: the condition knows it from then on.
 pub(super) async fn warn_of(pipeline: &ClickstreamPipeline, context: &Context, step: &Step, trouble: &Trouble) {
-    failures(context).entry(key(pipeline)).or_default().is_news(trouble);
+    if !failures(context).entry(key(pipeline)).or_default().is_news(trouble) {
+        return;
+    }
     let mut before = pipeline.status.iter().flat_map(|status| &status.conditions);
     if before.any(|one| one.type_ == "Degraded" && one.reason == trouble::REASON && trouble.is_about(&one.message)) {
         return;

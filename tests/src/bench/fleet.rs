@@ -177,7 +177,7 @@ impl Fleet {
         let cluster = self.cluster()?;
         let consumer = Arc::new(cluster.create::<BaseConsumer<Logged>>(&cluster.batch_consumer("limit"))?);
         let mut queues: Vec<_> =
-            (0..PARTITIONS).map(|partition| PartitionQueue::split(&consumer, "events", partition, false)).collect();
+            (0..PARTITIONS).map(|partition| PartitionQueue::split(&consumer, "events", partition)).collect();
         let mut list = TopicPartitionList::new();
         for partition in 0..PARTITIONS {
             list.add_partition_offset("events", partition as i32, Offset::Beginning)?;

@@ -23,6 +23,8 @@ pub struct RawBatch {
 pub struct Bound {
     /// Offset of the record.
     pub offset: u64,
+    /// The field whose times are meant: see [`field_id`].
+    pub field: u64,
     /// Events up to this one were written by all; of later ones some may be missing.
     pub low: Millis,
 }
@@ -40,6 +42,12 @@ pub struct RawRecord {
     pub arrival: Millis,
 }
 
+/// A number for a field, by its path with dots.
+#[must_use]
+pub fn field_id(path: &str) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(path.as_bytes())
+}
+
 impl RawBatch {
     /// Appends a record.
     ///
@@ -53,9 +61,9 @@ impl RawBatch {
     }
 
     /// Notes what the last record says of those that are still to come: see [`Bound::low`].
-    pub fn bound(&mut self, low: Millis) {
+    pub fn bound(&mut self, field: u64, low: Millis) {
         let last = self.records.last();
-        self.bounds.extend(last.map(|record| Bound { offset: record.offset, low }));
+        self.bounds.extend(last.map(|record| Bound { offset: record.offset, field, low }));
     }
 
     /// Returns the payload of `record`.

@@ -22,8 +22,9 @@ use crate::{
 use stream::StreamTask;
 pub(crate) use stream::operator_name;
 
-/// Version of the snapshot format.
-const VERSION: u8 = 1;
+/// Version of the snapshot format: the second where a watermark is bounded, so that the way back to an earlier program is open
+/// for all others.
+const VERSIONS: [u8; 2] = [1, 2];
 
 /// What a MAP task reads besides its plan.
 pub struct MapContext {
@@ -139,7 +140,7 @@ impl MapTask {
     /// Appends the state. Only right after a flush or discard: what waits for a commit is not state.
     pub fn snapshot(&self, out: &mut Vec<u8>) {
         assert_eq!(self.flushed, self.position, "bug: snapshot between commits");
-        out.push(VERSION);
+        out.push(VERSIONS[usize::from(self.streams.iter().any(StreamTask::is_bounded))]);
         put_u64(self.position, out);
         self.streams.iter().for_each(|stream| stream.snapshot(out));
     }
@@ -150,7 +151,7 @@ impl MapTask {
     /// On corrupt bytes or another version.
     pub fn restore(plan: Arc<Plan>, context: Arc<MapContext>, source: Source, bytes: &[u8]) -> Result<Self, Corrupt> {
         let mut reader = Reader::new(bytes);
-        if reader.u8()? != VERSION {
+        if !VERSIONS.contains(&reader.u8()?) {
             return Err(Corrupt("another version of the MAP snapshot"));
         }
         let mut task = Self::new(plan, context, source);

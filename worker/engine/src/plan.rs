@@ -37,8 +37,6 @@ pub struct TopicPlan {
     pub name: String,
     /// Number of partitions, at least one.
     pub partitions: u32,
-    /// Several may write it by dividing what they read: see [`crate::batch::Bound`].
-    pub is_divided: bool,
 }
 
 /// A named and typed column.

@@ -46,10 +46,15 @@ impl PartitionWatermark {
         self.bound.is_some()
     }
 
-    /// Hears from a record how far all are that write.
+    /// Hears from a record how far all are that write. What would take the watermark back is not heard: others have moved it.
     pub fn bound(&mut self, low: Millis, arrival: Millis) {
-        let known = self.bound.map_or(BEGINNING_OF_TIME, |(known, _)| known);
-        self.bound = Some((low.max(known), arrival));
+        match self.bound {
+            Some((known, _)) => self.bound = Some((low.max(known), arrival)),
+            None if self.latest.is_none() || low.saturating_sub(self.out_of_orderness_ms) >= self.now() => {
+                self.bound = Some((low, arrival));
+            }
+            None => {}
+        }
     }
 
     /// Forgets that if nobody has said it anew for longer than `idle_after_ms`, at the arrival of another record: those who
@@ -204,28 +209,36 @@ mod tests {
 
     #[test]
     fn nobody_is_late_while_somebody_who_writes_is_behind() {
+        // Long after the events.
+        const ARRIVAL: Millis = 1_000_000;
         let mut watermark = PartitionWatermark::new(10);
-        watermark.bound(BEGINNING_OF_TIME, 0);
-        watermark.see(5_000, 1);
+        watermark.bound(BEGINNING_OF_TIME, ARRIVAL + 0);
+        watermark.see(5_000, ARRIVAL + 1);
         assert_eq!(watermark.now(), BEGINNING_OF_TIME, "nobody knows how far the others are");
-        watermark.bound(1_000, 2);
+        watermark.bound(1_000, ARRIVAL + 2);
         assert_eq!(watermark.now(), 990);
-        watermark.bound(BEGINNING_OF_TIME, 3);
+        watermark.bound(BEGINNING_OF_TIME, ARRIVAL + 3);
         assert_eq!(watermark.now(), 990, "whoever has just begun knows less, and takes nothing back");
         let mut bytes = Vec::new();
         watermark.snapshot(&mut bytes);
         let mut reader = Reader::new(&bytes);
         assert_eq!(PartitionWatermark::restore(10, &mut reader), Ok(watermark));
         assert!(reader.is_empty());
-        watermark.bound(9_000, 4);
+        watermark.bound(9_000, ARRIVAL + 4);
         assert_eq!(watermark.now(), 4_990, "the events themselves bound it too");
-        watermark.bound(2_000, 5);
-        watermark.see(20_000, 105);
-        watermark.forget_bound(105, 100);
+        watermark.bound(2_000, ARRIVAL + 5);
+        watermark.see(20_000, ARRIVAL + 105);
+        watermark.forget_bound(105, ARRIVAL + 100);
         assert_eq!(watermark.now(), 8_990);
-        assert_eq!(watermark.idle_claim(100_000), (19_990, true), "nobody writes any more");
-        watermark.forget_bound(106, 100);
+        assert_eq!(watermark.idle_claim(ARRIVAL + 1_000), (19_990, true), "nobody writes any more");
+        watermark.forget_bound(106, ARRIVAL + 100);
         assert_eq!(watermark.now(), 19_990, "only others do");
+        watermark.bound(BEGINNING_OF_TIME, ARRIVAL + 107);
+        watermark.bound(19_999, ARRIVAL + 107);
+        assert_eq!((watermark.now(), watermark.is_bounded()), (19_990, false), "it never goes back");
+        watermark.bound(20_000, ARRIVAL + 108);
+        watermark.see(30_000, ARRIVAL + 108);
+        assert_eq!(watermark.now(), 19_990);
     }
 
     #[test]

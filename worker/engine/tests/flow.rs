@@ -82,7 +82,7 @@ fn sales(window: Window) -> Plan {
     };
     Plan {
         pipeline: "shop".into(),
-        topics: vec![TopicPlan { name: "transactions".into(), partitions: 1, is_divided: false }],
+        topics: vec![TopicPlan { name: "transactions".into(), partitions: 1 }],
         lookups: Vec::new(),
         streams: vec![stream],
         joins: Vec::new(),
@@ -294,8 +294,7 @@ fn an_alert_of_a_session_that_opens_again_is_withdrawn_for_as_long() {
 fn a_stream_may_list_its_topics_in_any_order() {
     for topics in [vec![0, 1], vec![1, 0]] {
         let mut plan = sales(Window::Tumbling { size_ms: 60_000 });
-        plan.topics =
-            ["first", "second"].map(|name| TopicPlan { name: name.into(), partitions: 2, is_divided: false }).into();
+        plan.topics = ["first", "second"].map(|name| TopicPlan { name: name.into(), partitions: 2 }).into();
         plan.streams[0].topics.clone_from(&topics);
         let (plan, context) = (Arc::new(plan), Arc::new(MapContext { lookups: Vec::new(), hash_key: [0; 32] }));
         let mut merge = MergeTask::new(Arc::clone(&plan), 0);

@@ -226,7 +226,8 @@ fn read(
     let event_time = |stream: &StreamPlan| Some(stream.fields[stream.event_time.as_ref()?.column].path.clone());
     let mut events: Vec<_> = streams_of(plan, topics).into_iter().filter_map(event_time).collect();
     events.dedup();
-    let (tells_low, event) = (events.len() == 1, events.into_iter().next());
+    let low_field = (events.len() == 1).then(|| events[0].join("."));
+    let event = events.into_iter().next();
     let feed = dataset::Feed {
         path: spec.path.clone(),
         files,
@@ -237,7 +238,7 @@ fn read(
         repeat: spec.repeat,
         times: Times::new(event, if spec.shift_times_to_now { times.collect() } else { Vec::new() }),
         fields,
-        tells_low,
+        low_field,
         until: options.duration.filter(|_| spec.repeat).map(|duration| Instant::now() + duration),
     };
     feed.check()?;

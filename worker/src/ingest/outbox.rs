@@ -44,6 +44,12 @@ impl Topics {
         self.partitions[target]
     }
 
+    /// The number of partitions of all topics.
+    #[must_use]
+    pub fn all_partitions(&self) -> usize {
+        self.partitions.iter().map(|count| *count as usize).sum()
+    }
+
     /// Decides which topic each of `payloads` goes to.
     pub fn route<'a>(&mut self, payloads: impl Iterator<Item = &'a [u8]> + Clone) -> Targets {
         self.routes.targets(payloads)

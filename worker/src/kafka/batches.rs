@@ -9,15 +9,9 @@
 //! - Nothing here crosses threads: raw pointers make the type neither `Send` nor `Sync`.
 #![expect(unsafe_code, reason = "batch consume stands only in librdkafka's C interface; see the audit above")]
 
-use std::{
-    ffi::{CStr, CString},
-    ptr,
-    ptr::NonNull,
-    slice,
-    sync::Arc,
-};
+use std::{ffi::CString, ptr, ptr::NonNull, slice, sync::Arc};
 
-use engine::{batch::RawBatch, time::Millis};
+use engine::batch::RawBatch;
 use rdkafka::{
     consumer::{BaseConsumer, Consumer, ConsumerContext},
     error::RDKafkaErrorCode,
@@ -25,14 +19,7 @@ use rdkafka::{
 };
 use rdkafka_sys as native;
 
-use super::connection::Connection;
-
-/// The header by which a record says how far all are that write its topic, in milliseconds since 1970, as digits: see
-/// [`engine::batch::Bound::low`].
-pub const LOW: &str = "clickstream-low";
-
-/// The same for librdkafka.
-const LOW_NAME: &CStr = c"clickstream-low";
+use super::{connection::Connection, low};
 
 /// Messages taken at once: pointers to them are 32 KiB.
 const MESSAGES_MAX: usize = 4_096;
@@ -50,19 +37,17 @@ pub struct Taken {
 pub struct PartitionQueue<C: ConsumerContext> {
     queue: NonNull<native::rd_kafka_queue_t>,
     messages: Vec<*mut native::rd_kafka_message_t>,
-    is_divided: bool,
     _consumer: Arc<Connection<BaseConsumer<C>>>,
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
     /// Splits the partition from what `consumer` polls. Before it is assigned: records that were fetched already stay where
-    /// they are. Where the topic `is_divided` ([`engine::plan::TopicPlan`]), records are asked for what they say of others,
-    /// which costs as much as all the rest.
+    /// they are.
     ///
     /// # Panics
     /// If the topic's name holds a zero byte, which no topic's does.
     #[must_use]
-    pub fn split(consumer: &Arc<Connection<BaseConsumer<C>>>, topic: &str, partition: u32, is_divided: bool) -> Self {
+    pub fn split(consumer: &Arc<Connection<BaseConsumer<C>>>, topic: &str, partition: u32) -> Self {
         let topic = CString::new(topic).expect("names of topics have no zero bytes");
         // SAFETY: the client lives; the name is a C string that outlives the call. A null target ends forwarding.
         let queue = unsafe {
@@ -72,7 +57,7 @@ impl<C: ConsumerContext> PartitionQueue<C> {
             queue
         };
         let queue = NonNull::new(queue).expect("a partition of a consumer always has a queue");
-        Self { queue, messages: vec![ptr::null_mut(); MESSAGES_MAX], is_divided, _consumer: Arc::clone(consumer) }
+        Self { queue, messages: vec![ptr::null_mut(); MESSAGES_MAX], _consumer: Arc::clone(consumer) }
     }
 
     /// Appends what is there to `batch`, up to about `bytes_max`, without waiting.
@@ -93,11 +78,6 @@ impl<C: ConsumerContext> PartitionQueue<C> {
                 // SAFETY: librdkafka gave us this message, and it is destroyed only below.
                 unsafe {
                     receive(&**message, batch, &mut taken);
-                    if self.is_divided
-                        && let Some(low) = low(*message)
-                    {
-                        batch.bound(low);
-                    }
                     native::rd_kafka_message_destroy(*message);
                 }
             }
@@ -124,34 +104,16 @@ unsafe fn receive(message: &native::rd_kafka_message_t, batch: &mut RawBatch, ta
             // SAFETY: the message lives; a null pointer says that the kind of stamp does not matter.
             let arrival = unsafe { native::rd_kafka_message_timestamp(message, ptr::null_mut()) };
             batch.push(payload, message.offset as u64, arrival.max(0));
+            if !message.key.is_null() {
+                // SAFETY: key and length are those of one living buffer.
+                let key = unsafe { slice::from_raw_parts(message.key.cast::<u8>(), message.key_len) };
+                low::read(key).into_iter().for_each(|(field, low)| batch.bound(field, low));
+            }
         }
         RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
         | RDKafkaRespErr::RD_KAFKA_RESP_ERR_OFFSET_OUT_OF_RANGE => taken.out_of_range = true,
         other => taken.trouble = Some(other.into()),
     }
-}
-
-/// What a message says of those that are still to come.
-///
-/// # Safety
-/// As [`receive`]. The headers belong to the message.
-unsafe fn low(message: *const native::rd_kafka_message_t) -> Option<Millis> {
-    let (mut headers, mut value, mut len) = (ptr::null_mut(), ptr::null(), 0);
-    // SAFETY: the message lives, and so do its headers, and the places that the answers are written to.
-    let found = unsafe {
-        if (*message).err != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
-            || native::rd_kafka_message_headers(message, &mut headers) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
-        {
-            return None;
-        }
-        native::rd_kafka_header_get_last(headers, LOW_NAME.as_ptr(), &mut value, &mut len)
-    };
-    if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR || value.is_null() {
-        return None;
-    }
-    // SAFETY: value and length are those of one buffer of the message.
-    let value = unsafe { slice::from_raw_parts(value.cast::<u8>(), len) };
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 impl<C: ConsumerContext> Drop for PartitionQueue<C> {

@@ -4,15 +4,17 @@
 use engine::time::Millis;
 
 use super::{aside::Aside, inlet::KafkaInlet};
-use crate::ports::{IngestLog as _, IngestRecord, LogError};
+use crate::ports::{IngestLog as _, IngestRecord, LogError, Low};
 
 /// Records and progress that are committed together, copied: whoever made them goes on.
 #[derive(Default)]
 struct Parcel {
     bytes: Vec<u8>,
-    /// Topic as an index, partition, where the payload ends, and what it says of those to come.
+    /// Topic as an index, partition, where the payload ends, and up to which time all have written.
     records: Vec<(usize, u32, usize, Option<Millis>)>,
     topics: Vec<String>,
+    /// The field of these times.
+    field: String,
     progress: Vec<u8>,
 }
 
@@ -26,7 +28,10 @@ impl Parcel {
                 self.topics.len() - 1
             });
             self.bytes.extend_from_slice(record.payload);
-            self.records.push((topic, record.partition, self.bytes.len(), record.low));
+            if let Some(low) = record.low.filter(|low| low.field != self.field) {
+                self.field = low.field.to_owned();
+            }
+            self.records.push((topic, record.partition, self.bytes.len(), record.low.map(|low| low.time)));
         }
         self.progress.clear();
         self.progress.extend_from_slice(progress);
@@ -37,7 +42,8 @@ impl Parcel {
         let record = |(topic, partition, end, low): &(usize, u32, usize, Option<Millis>)| {
             let payload = &self.bytes[start..*end];
             start = *end;
-            IngestRecord { topic: &self.topics[*topic], partition: *partition, payload, low: *low }
+            let low = low.map(|time| Low { field: &self.field, time });
+            IngestRecord { topic: &self.topics[*topic], partition: *partition, payload, low }
         };
         self.records.iter().map(record).collect()
     }

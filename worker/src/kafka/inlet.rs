@@ -24,10 +24,10 @@ use rdkafka::{
 };
 
 use super::{
-    batches::LOW,
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
+    low,
     marks::{ATTEMPT, Attempts, Mark, Marks, Outcome, forgotten, judge, replica_key},
     names::Names,
     produce::{commit, enqueue, is_fenced},
@@ -266,17 +266,10 @@ impl KafkaInlet {
     fn send(&self, key: &str, records: &[IngestRecord<'_>], mark: &Mark) -> Result<(), KafkaError> {
         self.producer.begin_transaction()?;
         for record in records {
-            let message = BaseRecord::<(), [u8]>::to(record.topic).partition(record.partition as i32);
-            let message = message.payload(record.payload);
-            let low = record.low.map(|low| low.to_string());
-            let said = |low: &String| OwnedHeaders::new_with_capacity(1).insert(Header { key: LOW, value: Some(low) });
-            enqueue(
-                &self.producer,
-                match low.as_ref().map(said) {
-                    Some(headers) => message.headers(headers),
-                    None => message,
-                },
-            )?;
+            let key = record.low.map(low::write);
+            let message = BaseRecord::<[u8], [u8]>::to(record.topic).partition(record.partition as i32);
+            let message = key.iter().fold(message, |message, key| message.key(key));
+            enqueue(&self.producer, message.payload(record.payload))?;
         }
         let attempt = OwnedHeaders::new().insert(Header { key: ATTEMPT, value: mark.attempt.as_ref() });
         let record = BaseRecord::to(&self.progress_topic).partition(0).key(key).payload(&mark.progress);

@@ -27,6 +27,7 @@ mod settings;
 pub mod admin;
 
 pub mod watch;
+mod low;
 mod marks;
 pub mod inlet;
 pub mod shares;

@@ -144,7 +144,7 @@ struct Pipeline {
 
 impl Pipeline {
     fn new() -> Self {
-        let topics = vec![TopicPlan { name: "transactions".into(), partitions: 2, is_divided: false }];
+        let topics = vec![TopicPlan { name: "transactions".into(), partitions: 2 }];
         let plan = Plan { topics, ..fixture::plan() };
         let directory = tempfile::tempdir().expect("a directory");
         let log = EmbeddedLog::open(directory.path(), &Layout::specs(&plan), Fsync::Always).expect("a log");

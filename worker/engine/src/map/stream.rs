@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{MapContext, quality::Quality, system_row};
 use crate::{
-    batch::{RawBatch, RawRecord},
+    batch::{Bound, RawBatch, RawRecord, field_id},
     bots::is_bot,
     codec::{Corrupt, Reader},
     column::{Column, Data, Span},
@@ -32,6 +32,8 @@ pub(super) struct StreamTask {
     rules: Vec<Program>,
     derive: Vec<Program>,
     feeds: Vec<Feed>,
+    /// The field of the event time, as [`Bound::field`] names it.
+    time_field: Option<u64>,
     // State.
     watermark: PartitionWatermark,
     dedup: Option<Dedup>,
@@ -69,6 +71,7 @@ impl StreamTask {
     pub(super) fn new(plan: &Arc<Plan>, context: &Arc<MapContext>, source: Source, index: usize) -> Self {
         let stream = &plan.streams[index];
         let feeds = Feed::of_input(plan, Input::Stream(index));
+        let time_field = stream.event_time.as_ref().map(|time| field_id(&stream.fields[time.column].path.join(".")));
         Self {
             index,
             source,
@@ -78,6 +81,7 @@ impl StreamTask {
             rules: stream.rules.iter().map(|rule| Program::compile(&rule.check)).collect(),
             derive: stream.derive.iter().map(Program::compile).collect(),
             watermark: PartitionWatermark::new(stream.event_time.as_ref().map_or(0, |time| time.out_of_orderness_ms)),
+            time_field,
             dedup: stream.deduplicate.as_ref().map(|dedup| Dedup::new(dedup.within_ms)),
             ledger: StreamLedger::default(),
             quality: Quality::new(stream.quality.as_ref().map(|quality| quality.over_ms)),
@@ -228,12 +232,15 @@ impl StreamTask {
         let Scratch { decoded, broken, times, watermarks, .. } = &mut self.scratch;
         let mut rows =
             decoded.rows.iter().map(|record| *record as usize).zip(times.iter().zip(broken.iter())).peekable();
-        let mut bounds = batch.bounds.iter().peekable();
+        // Where a batch is given in two parts, the first has heard those before.
+        let first = batch.records.first().map_or(0, |record| record.offset);
+        let ours = |bound: &&Bound| Some(bound.field) == self.time_field && bound.offset >= first;
+        let mut bounds = batch.bounds.iter().filter(ours).peekable();
         for (at, record) in batch.records.iter().enumerate() {
-            self.watermark.forget_bound(record.arrival, idle_after_ms);
             while let Some(bound) = bounds.next_if(|bound| bound.offset <= record.offset) {
                 self.watermark.bound(bound.low, record.arrival);
             }
+            self.watermark.forget_bound(record.arrival, idle_after_ms);
             if let Some((_, (time, broken))) = rows.next_if(|(row, _)| *row == at) {
                 watermarks.push(self.watermark.now());
                 if *broken == 0 {
@@ -404,6 +411,11 @@ impl StreamTask {
         self.told = self.ledger;
         self.told_feeds = self.feeds.iter().map(|feed| feed.ledger).collect();
         self.quality.discard();
+    }
+
+    /// Whether its state says what an earlier version cannot read.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.watermark.is_bounded()
     }
 
     pub(super) fn snapshot(&self, out: &mut Vec<u8>) {

@@ -69,8 +69,8 @@ pub struct Feed {
     pub repeat: bool,
     /// Where the times lie, and whether they are moved.
     pub times: Times,
-    /// Those who read are told how far all shares are, by the event time: all of them have the same.
-    pub tells_low: bool,
+    /// Those who read are told how far all shares are, by this field's times: the event time of all streams, its path with dots.
+    pub low_field: Option<String>,
     /// When to end, whatever is left.
     pub until: Option<Instant>,
 }

@@ -15,7 +15,11 @@ mod low;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::atomic::Ordering, time::Instant};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::atomic::Ordering,
+    time::Instant,
+};
 
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -73,6 +77,8 @@ impl Stand {
 
 struct Sharing<'a> {
     feed: &'a mut Feed,
+    /// Its files by name.
+    files: HashMap<String, usize>,
     topics: &'a mut Topics,
     outbox: &'a mut Outbox,
     control: &'a Control,
@@ -101,8 +107,9 @@ pub(super) fn run(
 ) -> Result<(), IngestError> {
     let (pacer, mine, looked_at) = (Pacer::new(feed.pace), BTreeMap::new(), Instant::now());
     let passed = Passed::new((0, 0));
+    let files = feed.files.iter().enumerate().map(|(at, file)| (file.name.clone(), at)).collect();
     let mut sharing =
-        Sharing { feed, topics, outbox, control, pacer, lead: (0, 0), end: (None, 0), passed, mine, looked_at };
+        Sharing { feed, files, topics, outbox, control, pacer, lead: (0, 0), end: (None, 0), passed, mine, looked_at };
     let mut is_written = true;
     while !control.stopped() {
         is_written &= !sharing.take_over()?;
@@ -168,8 +175,7 @@ impl Sharing<'_> {
     /// Where a share goes on: a file and a row.
     fn next(&self, at: Option<&At>) -> Result<(usize, u64), DatasetError> {
         let Some((name, row, _)) = at else { return Ok((0, 0)) };
-        let found = self.feed.files.iter().position(|file| file.name == *name);
-        found.map(|file| (file, *row)).ok_or_else(|| DatasetError::Gone { file: name.clone() })
+        self.files.get(name).map(|file| (*file, *row)).ok_or_else(|| DatasetError::Gone { file: name.clone() })
     }
 
     /// Where the slowest of our shares goes on.
@@ -215,7 +221,7 @@ impl Sharing<'_> {
                 }
                 return Ok(Outcome::Ended);
             }
-            self.feed.times.apply(&mut block, &mut None, self.feed.tells_low);
+            self.feed.times.apply(&mut block, &mut None, self.feed.low_field.is_some());
             let mut from = 0;
             while from < block.rows.len() {
                 let left = SHARE_BLOCK_ROWS - stand.row % SHARE_BLOCK_ROWS;
@@ -265,14 +271,14 @@ impl Sharing<'_> {
                 return Ok(Outcome::Stopped);
             };
             let some = &block.rows[from..from + ready];
-            let low = if self.feed.tells_low { Some(self.low(share)?) } else { None };
+            let low = if self.feed.low_field.is_some() { Some(self.low(share)?) } else { None };
             let targets = self.topics.route(some.iter().map(|row| block.payload(row)));
             let topics = &*self.topics;
             let record = |(at, row)| topics.record(targets.of(at), block.payload(row));
             let mut records: Vec<_> = some.iter().enumerate().map(record).collect();
-            if let Some(low) = low {
+            if let (Some(field), Some(low)) = (&self.feed.low_field, low) {
                 let (first, skipped) = ((stand.file, stand.row), from - rows.start);
-                note(&mut records, |at| self.passed.before(first, skipped + at, low));
+                note(&mut records, topics.all_partitions(), field, |at| self.passed.before(first, skipped + at, low));
             }
             from += ready;
             let last = some[ready - 1];
@@ -309,10 +315,10 @@ impl Sharing<'_> {
         for other in (0..SHARES).filter(|other| *other != share) {
             let progress =
                 heard.get(&other).and_then(|bytes| ShareProgress::from_bytes(bytes).ok()).unwrap_or_default();
-            if !progress.done {
-                let at = self.next(progress.at.as_ref()).unwrap_or_default();
-                low = low.min(self.passed.next_of(other, at, &self.feed.files));
-            }
+            let (file, row) = self.next(progress.at.as_ref()).unwrap_or_default();
+            // One that is done is behind the file where it was so: others may have been added.
+            let at = if progress.done && progress.at.is_some() { (file + 1, 0) } else { (file, row) };
+            low = low.min(self.passed.next_of(other, at, &self.feed.files));
         }
         Ok(low)
     }
@@ -376,8 +382,8 @@ impl Sharing<'_> {
             // A share never goes back, whatever its count of blocks says.
             let is_behind = self.next(known.at.as_ref())? < here;
             let at = if is_behind { at.clone() } else { known.at.clone() };
-            // One that is done is so until it has more rows.
-            let told = ShareProgress { rows: known.rows, blocks, done: done || known.done, at };
+            // One that is done is so until there are more rows.
+            let told = ShareProgress { rows: known.rows, blocks, done: done || (known.done && !is_behind), at };
             match self.outbox.commit_share(share, &[], &told.to_bytes()) {
                 Ok(()) => drop(self.mine.insert(share, told)),
                 Err(IngestError::Log(LogError::Fenced)) => drop(self.mine.remove(&share)),
@@ -406,7 +412,9 @@ impl Sharing<'_> {
                 (None, Some(bytes)) => ShareProgress::from_bytes(bytes).unwrap_or_default(),
                 (None, None) => ShareProgress::default(),
             };
-            if !progress.done {
+            let file = progress.at.as_ref().and_then(|(name, ..)| self.files.get(name));
+            let is_last = file.is_none_or(|file| file + 1 >= self.feed.files.len());
+            if !(progress.done && is_last) {
                 slowest = slowest.min(progress.blocks);
             }
         }

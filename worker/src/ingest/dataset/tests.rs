@@ -26,7 +26,7 @@ fn feed(base: &Path, path: &str, format: Format) -> Feed {
         pace: Pace::Free,
         repeat: false,
         times: Times::new(Some(vec!["at".into()]), Vec::new()),
-        tells_low: false,
+        low_field: None,
         until: None,
     }
 }

@@ -37,9 +37,6 @@ fn epoch(catalogue: &Catalogue, current: &Checked, number: u32) -> anyhow::Resul
     checked.manifest.follow(&current.manifest);
     checked = read(&checked.manifest.text(), number)?;
     checked.plan.tables.iter_mut().for_each(|table| table.epoch = number);
-    // Who writes is not a part of what is computed.
-    let divided = |name: &str| current.plan.topics.iter().any(|topic| topic.name == name && topic.is_divided);
-    checked.plan.topics.iter_mut().for_each(|topic| topic.is_divided = divided(&topic.name));
     let streams = catalogue.revision.as_ref().map(|revision| &revision.streams);
     let told_here = |name: &str| streams.and_then(|all| all.get(name)).is_some_and(|of| of.epoch == number);
     let tells: Vec<bool> = checked.plan.streams.iter().map(|stream| told_here(&stream.name)).collect();

@@ -63,13 +63,6 @@ impl Role {
         streams.filter_map(|stream| Some(stream.event_time.as_ref()?.idle_after_ms)).max()
     }
 
-    /// Whether its records may say how far all are that write it.
-    #[must_use]
-    pub fn is_divided(&self, plan: &Plan) -> bool {
-        let Self::Source(source) = self else { return false };
-        plan.topics.get(source.topic as usize).is_some_and(|topic| topic.is_divided)
-    }
-
     /// A task that has read nothing.
     #[must_use]
     pub fn fresh(&self, plan: &Arc<Plan>, context: &Arc<MapContext>) -> Work {

@@ -72,7 +72,6 @@ pub struct Task {
     /// Up to here everything was committed before: it makes state, and no output.
     replay_until: Option<u64>,
     batch: RawBatch,
-    is_divided: bool,
     idle_after_ms: Option<Millis>,
     last_record_at: Millis,
     last_mark_at: Millis,
@@ -87,11 +86,9 @@ impl Task {
     pub fn new(role: &Role, plan: &Plan, member: &Member, place: Place, recovered: Recovered, now: Millis) -> Self {
         let Recovered { work, from, committed } = recovered;
         let saved = Saved::new(now, work.position());
-        let is_divided = role.is_divided(plan);
         let mut task = Self {
             name: role.task_name(plan),
-            queue: PartitionQueue::split(member.consumer(), &place.topic, place.partition, is_divided),
-            is_divided,
+            queue: PartitionQueue::split(member.consumer(), &place.topic, place.partition),
             idle_after_ms: role.idle_after_ms(plan),
             place,
             work,
@@ -221,7 +218,7 @@ impl Task {
 
     /// Splits the queue anew after the partition was assigned again.
     pub fn split(&mut self, member: &Member) {
-        self.queue = PartitionQueue::split(member.consumer(), &self.place.topic, self.place.partition, self.is_divided);
+        self.queue = PartitionQueue::split(member.consumer(), &self.place.topic, self.place.partition);
     }
 
     /// Moves what is to be committed into `output`. With `whole`, nothing is held back, so that a snapshot may follow.

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use engine::time::{BEGINNING_OF_TIME, Millis};
+use engine::{
+    limits::FUTURE_MS_MAX,
+    time::{BEGINNING_OF_TIME, Millis},
+};
 
 use super::share_of;
 use crate::{
+    clock,
     ingest::{
         dataset::files::DataFile,
         limits::{SHARE_BLOCK_ROWS, SHARE_BLOCKS_AHEAD, SHARES},
     },
-    ports::IngestRecord,
+    ports::{IngestRecord, Low},
 };
 
 /// A file and a row of it.
@@ -45,12 +49,12 @@ impl Passed {
         Self { begin, places: VecDeque::from([(begin, latest)]), latest, ..Self::default() }
     }
 
-    /// Looks at the times of the rows at hand.
+    /// Looks at the times of the rows at hand, of which those that no stream takes do not count.
     pub(super) fn look(&mut self, times: &[Option<Millis>]) {
         self.running.clear();
-        let mut latest = self.latest;
+        let (mut latest, valid) = (self.latest, 0..=clock::now().saturating_add(FUTURE_MS_MAX));
         self.running.extend(times.iter().map(|time| {
-            latest = latest.max(time.unwrap_or(BEGINNING_OF_TIME));
+            latest = latest.max(time.filter(|time| valid.contains(time)).unwrap_or(BEGINNING_OF_TIME));
             latest
         }));
     }
@@ -67,9 +71,11 @@ impl Passed {
         self.places.drain(..self.places.len().saturating_sub(PLACES_MAX));
     }
 
-    /// A file has so many rows.
+    /// A file has so many rows. Times begin anew with the next: files may be of the same days, for other topics or partitions,
+    /// and whoever reads keeps the latest that it has heard.
     pub(super) fn ended(&mut self, file: usize, rows: u64) {
         self.ended.insert(file, rows);
+        self.latest = BEGINNING_OF_TIME;
         self.places.push_back(((file + 1, 0), self.latest));
     }
 
@@ -101,17 +107,29 @@ impl Passed {
 }
 
 /// Notes in the first record of each partition what is known `before` it, by its place, and in the last what is known behind
-/// it: where nothing was said yet the first must be, before others are taken for late.
-pub(super) fn note(records: &mut [IngestRecord<'_>], before: impl Fn(usize) -> Millis) {
+/// it: where nothing was said yet the first must be, before others are taken for late. There are `partitions` in all.
+pub(super) fn note<'a>(
+    records: &mut [IngestRecord<'a>],
+    partitions: usize,
+    field: &'a str,
+    before: impl Fn(usize) -> Millis,
+) {
+    let low = |at: usize| Some(Low { field, time: before(at) });
     let mut noted = BTreeSet::new();
     for (at, record) in records.iter_mut().enumerate() {
         if noted.insert((record.topic, record.partition)) {
-            record.low = Some(before(at));
+            record.low = low(at);
+        }
+        if noted.len() == partitions {
+            break;
         }
     }
     for (at, record) in records.iter_mut().enumerate().rev() {
         if noted.remove(&(record.topic, record.partition)) {
-            record.low = Some(before(at + 1));
+            record.low = low(at + 1);
+        }
+        if noted.is_empty() {
+            break;
         }
     }
 }
@@ -136,7 +154,9 @@ mod tests {
         assert_eq!(passed.before((0, 812), 1, (0, 10)), BEGINNING_OF_TIME, "that was not read");
         passed.over((0, 812));
         passed.ended(0, 813);
-        assert_eq!(passed.before((1, 0), 0, (1, 0)), 5_000);
+        assert_eq!(passed.before((1, 0), 0, (1, 0)), BEGINNING_OF_TIME, "another file is another matter");
+        passed.look(&[Some(-1), Some(7_000), Some(i64::MAX)]);
+        assert_eq!([1, 2, 3].map(|count| passed.before((1, 0), count, (2, 0))), [BEGINNING_OF_TIME, 7_000, 7_000]);
     }
 
     #[test]

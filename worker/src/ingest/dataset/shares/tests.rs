@@ -87,7 +87,7 @@ impl IngestLog for Replica {
             return if share % 2 == 0 { Err(LogError::Fenced) } else { Ok(()) };
         }
         pool.rows.extend(records.iter().map(|record| String::from_utf8(record.payload.to_vec()).unwrap()));
-        pool.lows.extend(records.iter().map(|record| record.low));
+        pool.lows.extend(records.iter().map(|record| Some(record.low?.time)));
         pool.progress.insert(share, progress.to_vec());
         pool.commits += 1;
         while let Some((_, from)) = pool.changes.first().copied().filter(|(after, _)| *after <= pool.commits) {
@@ -153,7 +153,7 @@ fn check(rows: [usize; 3], changes: &[(usize, usize)], pace: Pace) -> Millis {
             pace,
             repeat: false,
             times: Times::new(Some(vec!["t".into()]), Vec::new()),
-            tells_low: true,
+            low_field: Some("t".into()),
             until: None,
         };
         let (ours, heard) = (BTreeSet::new(), BTreeMap::new());
