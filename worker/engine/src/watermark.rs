@@ -212,7 +212,7 @@ mod tests {
         // Long after the events.
         const ARRIVAL: Millis = 1_000_000;
         let mut watermark = PartitionWatermark::new(10);
-        watermark.bound(BEGINNING_OF_TIME, ARRIVAL + 0);
+        watermark.bound(BEGINNING_OF_TIME, ARRIVAL);
         watermark.see(5_000, ARRIVAL + 1);
         assert_eq!(watermark.now(), BEGINNING_OF_TIME, "nobody knows how far the others are");
         watermark.bound(1_000, ARRIVAL + 2);
@@ -228,10 +228,10 @@ mod tests {
         assert_eq!(watermark.now(), 4_990, "the events themselves bound it too");
         watermark.bound(2_000, ARRIVAL + 5);
         watermark.see(20_000, ARRIVAL + 105);
-        watermark.forget_bound(105, ARRIVAL + 100);
+        watermark.forget_bound(ARRIVAL + 105, 100);
         assert_eq!(watermark.now(), 8_990);
         assert_eq!(watermark.idle_claim(ARRIVAL + 1_000), (19_990, true), "nobody writes any more");
-        watermark.forget_bound(106, ARRIVAL + 100);
+        watermark.forget_bound(ARRIVAL + 106, 100);
         assert_eq!(watermark.now(), 19_990, "only others do");
         watermark.bound(BEGINNING_OF_TIME, ARRIVAL + 107);
         watermark.bound(19_999, ARRIVAL + 107);
