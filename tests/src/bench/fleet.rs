@@ -192,7 +192,13 @@ impl Fleet {
             for (queue, program) in queues.iter_mut().zip(&mut programs) {
                 batch.clear();
                 queue.take(&mut batch, limits::MAP_READ_BYTES);
-                batch.records.iter().for_each(|record| program.take(batch.payload(record)));
+                let mut bounds = batch.bounds.iter().peekable();
+                for record in &batch.records {
+                    while let Some(bound) = bounds.next_if(|bound| bound.offset <= record.offset) {
+                        program.bound(bound.low);
+                    }
+                    program.take(batch.payload(record));
+                }
                 read += batch.records.len() as u64;
             }
             if read == before {

@@ -25,6 +25,8 @@ pub type Category = [i64; 2];
 /// The program.
 pub struct Limit {
     latest: i64,
+    /// Up to where all have written that write the partition; at first nobody says so.
+    low: i64,
     closed_before: i64,
     ids: Ids,
     products: Names,
@@ -53,6 +55,7 @@ impl Default for Limit {
     fn default() -> Self {
         Self {
             latest: i64::MIN / 2,
+            low: i64::MAX,
             closed_before: i64::MIN,
             ids: Ids::new(1 << 16),
             products: Names::default(),
@@ -92,6 +95,11 @@ impl Limit {
         self.categories.name(number)
     }
 
+    /// Hears up to where all have written.
+    pub fn bound(&mut self, low: i64) {
+        self.low = if self.low == i64::MAX { low } else { self.low.max(low) };
+    }
+
     /// Reads a record.
     pub fn take(&mut self, payload: &[u8]) {
         let column = match project(payload).as_ref().and_then(|event| Some((event, kind(event)?, self.time(event)?))) {
@@ -102,9 +110,9 @@ impl Limit {
     }
 
     fn count(&mut self, event: &Event<'_>, kind: usize, time: i64) -> usize {
-        let before = self.latest - DISORDER_MS;
+        let before = self.latest.min(self.low).saturating_sub(DISORDER_MS);
         self.latest = self.latest.max(time);
-        let now = self.latest - DISORDER_MS;
+        let now = self.latest.min(self.low).saturating_sub(DISORDER_MS);
         if self.ids.is_remembered(xxh3_64(event.id), before, time.max(now) + REMEMBERED_MS) {
             return 1;
         }
