@@ -53,24 +53,24 @@ fn made(said: &str, name: &str) -> Vec<String> {
 fn facts(manifest: &Path, name: &str, topics: &[String]) -> BTreeMap<String, (u32, BTreeMap<String, String>)> {
     let checked: Checked = crds::check(&fs::read_to_string(manifest).unwrap(), &[]).unwrap();
     let fact = |topic: &String| topic_fact(&checked, &format!("{name}{topic}")).unwrap().expect("it was made");
-    topics
-        .iter()
-        .map(|topic| (topic.clone(), fact(topic)))
-        .map(|(topic, it)| (topic, (it.partitions, it.settings)))
-        .collect()
+    let facts = topics.iter().map(|topic| (topic.clone(), fact(topic)));
+    facts.map(|(topic, fact)| (topic, (fact.partitions, fact.settings))).collect()
 }
 
 #[test]
 fn one_that_is_killed_is_finished_by_the_next() {
     let (broker, folder) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
     let (mut topics, mut times) = (Vec::new(), Vec::new());
-    for spec in SPECS {
+    // A broker takes its time over the first ones.
+    for (name, spec) in SPECS.map(|spec| ("warm", spec)).into_iter().chain(SPECS.map(|spec| ("whole", spec))) {
         let begin = Instant::now();
-        let file = manifest(folder.path(), &broker, "whole", spec);
+        let file = manifest(folder.path(), &broker, name, spec);
         let done = run(role("setup", &file, &[]).unwrap(), PATIENCE).unwrap();
         assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
-        times.push(begin.elapsed());
-        topics.extend(made(&done.stdout, "whole"));
+        if name == "whole" {
+            times.push(begin.elapsed());
+            topics.extend(made(&done.stdout, name));
+        }
     }
     let wanted = facts(&folder.path().join("whole.yaml"), "whole", &topics);
     assert!(topics.len() > 5 && wanted["-views"].0 == 3, "{wanted:?}");
