@@ -222,4 +222,15 @@ mod tests {
         assert_eq!(metrics.in_progress_since.get(), 0);
         assert_eq!(metrics.reconciles.with_label_values(&["error"]).get(), 1);
     }
+
+    #[test]
+    fn whoever_waits_is_in_the_queue_until_it_no_longer_does() {
+        let metrics = Metrics::new();
+        let (first, second) = (metrics.queues(), metrics.queues());
+        assert_eq!(metrics.queue.get(), 2);
+        drop(first);
+        assert_eq!(metrics.queue.get(), 1);
+        drop(second);
+        assert_eq!(metrics.queue.get(), 0);
+    }
 }

@@ -84,3 +84,26 @@ fn a_kind_that_is_refused_is_told_once_and_made_once_it_may_be() {
         }
     }
 }
+
+/// Of what is no step of a pipeline no condition can tell: an event does, and only one.
+#[test]
+fn a_status_that_is_refused_is_told_by_one_event() {
+    let calm = runtime().block_on(run(&Store::default(), &STAGES[0], None));
+    let server = Server::new(Store::default());
+    server.with(STAGES[0].act);
+    server.forbid(Some((&pipeline().0, 403)));
+    let told_once = async {
+        until(&server, "an event", || server.refused().1.first().cloned()).await;
+        tried_again(&server).await;
+        assert_eq!(server.refused().1, ["ApplyFailed"]);
+        server.forbid(None);
+        settled(&server).await.unwrap();
+    };
+    runtime().block_on(async {
+        tokio::select! {
+            () = controller::run(setting(&server)) => panic!("the controller stopped by itself"),
+            () = told_once => {}
+        }
+    });
+    same(&server.with(|store| store.end_state()), &calm.state, "the status refused");
+}
