@@ -217,6 +217,17 @@ pub fn produce(checked: &Checked, topic: &str, partition: u32, payloads: &[Strin
     Ok(producer.flush(READ_TIME_MAX)?)
 }
 
+/// Members of a group that agree on who has what; none while they do not.
+///
+/// # Errors
+/// If no broker answers.
+pub fn members(bootstrap: &str, group: &str) -> Result<Option<usize>> {
+    let client: BaseConsumer = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let told = client.fetch_group_list(Some(group), Duration::from_secs(10))?;
+    let group = told.groups().iter().find(|found| found.name() == group);
+    Ok(group.filter(|group| group.state() == "Stable").map(|group| group.members().len()))
+}
+
 /// Everything that lies in the raw topics of a pipeline, for the reference.
 ///
 /// # Errors

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crossbeam_channel::RecvTimeoutError;
-use rdkafka::consumer::Consumer as _;
+use rdkafka::{TopicPartitionList, consumer::Consumer as _};
 
 use super::{Member, Polled, Store};
 use crate::{
@@ -34,13 +34,16 @@ pub(super) enum Written {
     Told,
 }
 
+/// The partitions from which nothing is read while a batch waits.
+type Paused = Option<TopicPartitionList>;
+
 impl Member<'_> {
     /// Writes changes, which come of so many records, until they are written.
     pub(super) fn write(&mut self, store: &mut Store, changes: &[Change], records: usize) -> Written {
         if changes.is_empty() && store.connected.is_some() {
             return Written::All;
         }
-        let (begun, mut pause, mut is_paused) = (Instant::now(), RETRY.start, false);
+        let (begun, mut pause, mut paused) = (Instant::now(), RETRY.start, None);
         let written = loop {
             let mut attempt = Box::pin(write_once(store, changes));
             let ended = loop {
@@ -48,7 +51,7 @@ impl Member<'_> {
                 if let Ok(ended) = self.runtime.block_on(step) {
                     break Some(ended);
                 }
-                if begun.elapsed() >= LAG_EVERY && !self.attend(&mut is_paused, records) {
+                if begun.elapsed() >= LAG_EVERY && !self.attend(&mut paused, records) {
                     break None;
                 }
             };
@@ -61,19 +64,20 @@ impl Member<'_> {
                 }
                 Some(Err(error)) => self.fail(&error, "the database does not take what is written; trying again"),
             }
-            if let Some(ended) = self.rest(pause, &mut is_paused, records) {
+            if let Some(ended) = self.rest(pause, &mut paused, records) {
                 break ended;
             }
             pause = (pause * 2).min(RETRY.end);
         };
-        if is_paused && let Err(error) = self.consumer.assignment().and_then(|given| self.consumer.resume(&given)) {
+        // Those that are not ours any more too: they would still be paused when the group gives them to us again.
+        if let Some(Err(error)) = paused.map(|paused| self.consumer.resume(&paused)) {
             tracing::warn!(%error, "partitions stay paused");
         }
         written
     }
 
     /// Waits before the next attempt; how the write ended, if it did.
-    fn rest(&mut self, pause: Duration, is_paused: &mut bool, records: usize) -> Option<Written> {
+    fn rest(&mut self, pause: Duration, paused: &mut Paused, records: usize) -> Option<Written> {
         // Sinks that failed together do not come back together.
         let jitter = pause.mul_f64(f64::from(crate::clock::now().rem_euclid(97) as u8) / 97.0);
         let until = Instant::now() + pause / 2 + jitter / 2;
@@ -85,17 +89,18 @@ impl Member<'_> {
             if !matches!(self.signals.recv_timeout(left.min(LOOK_EVERY)), Err(RecvTimeoutError::Timeout)) {
                 return Some(Written::Told);
             }
-            if !self.attend(is_paused, records) {
+            if !self.attend(paused, records) {
                 return Some(Written::Lost);
             }
         }
     }
 
     /// Takes part in the group's affairs while a batch waits to be written; whether its partitions are still ours.
-    fn attend(&mut self, is_paused: &mut bool, records: usize) -> bool {
-        if !*is_paused {
+    fn attend(&mut self, paused: &mut Paused, records: usize) -> bool {
+        if paused.is_none() {
             // What comes all the same is kept.
-            *is_paused = self.consumer.assignment().and_then(|given| self.consumer.pause(&given)).is_ok();
+            let given = self.consumer.assignment();
+            *paused = given.and_then(|given| self.consumer.pause(&given).map(|()| given)).ok();
         }
         self.look_if_due(records);
         match self.poll(Duration::ZERO) {
