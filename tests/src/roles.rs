@@ -64,6 +64,9 @@ pub fn role(name: &str, manifest: &Path, more: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// A port that the system chooses, for the health of a role that nobody asks: tests run side by side.
+pub const UNASKED: [&str; 2] = ["--health-listen", "127.0.0.1:0"];
+
 /// Makes the topics of a pipeline.
 ///
 /// # Errors

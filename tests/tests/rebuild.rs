@@ -19,7 +19,7 @@ use tests::{
     binary::{Running, free_address, root, run},
     kafka::{Broker, raw_records},
     reference::{Input, cell::Cell, reference},
-    roles::{PATIENCE, Role, get, role, wait},
+    roles::{PATIENCE, Role, UNASKED, get, role, wait},
     servers::Server,
 };
 use worker::{
@@ -144,8 +144,8 @@ fn wait_until_stored(sink: &mut Role, store: &Server, table: &str, expected: &Ro
 }
 
 fn ingest(manifest: &Path) {
-    let command = role("ingest", manifest, &["--name", "checkout", "--until-done"]).unwrap();
-    let ended = run(command, PATIENCE).unwrap();
+    let more = [&["--name", "checkout", "--until-done"], &UNASKED[..]].concat();
+    let ended = run(role("ingest", manifest, &more).unwrap(), PATIENCE).unwrap();
     assert!(ended.status.success(), "{}", ended.stderr);
 }
 
@@ -190,7 +190,7 @@ fn a_changed_table_is_rebuilt_and_the_others_go_on() {
     let old = manifest(directory.path(), &broker, "old.yaml", BEFORE, false);
     let new = manifest(directory.path(), &broker, "new.yaml", BEFORE + AFTER, true);
     let (before, after) = (checked(&old), checked(&new));
-    let refused = run(role("process", &old, &[]).unwrap(), PATIENCE).unwrap();
+    let refused = run(role("process", &old, &UNASKED).unwrap(), PATIENCE).unwrap();
     assert!(!refused.status.success() && refused.stderr.contains("clickstream setup"), "{}", refused.stderr);
     set_up(&old, &[]);
     let page = free_address().unwrap();
@@ -206,7 +206,7 @@ fn a_changed_table_is_rebuilt_and_the_others_go_on() {
     let old_rows = served(&page, "category_sales");
     delete_half(&before, &first);
 
-    let refused = run(role("process", &new, &[]).unwrap(), PATIENCE).unwrap();
+    let refused = run(role("process", &new, &UNASKED).unwrap(), PATIENCE).unwrap();
     let told = "category_sales: rebuilt as epoch 2";
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains(told), "{}", refused.stderr);

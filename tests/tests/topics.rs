@@ -12,7 +12,7 @@ use crds::Checked;
 use tests::{
     binary::{Ended, run},
     kafka::{Broker, make_topic, set_topic, topic_fact},
-    roles::{PATIENCE, role},
+    roles::{PATIENCE, UNASKED, role},
 };
 
 /// A pipeline over three topics, of which `views` is said to be `views`.
@@ -117,7 +117,7 @@ fn what_the_manifest_names_is_set_and_nothing_else() {
     let views = "set views: compression.type=zstd (it is lz4), retention.ms=1209600000 (it is 604800000), \
                  segment.ms=3600000 (it is 7200000)";
     let shuffle = "set cared.shuffle: retention.ms=-1 (it is 3600000)";
-    let refused = run(role("process", &file, &["--health-listen", "127.0.0.1:0"]).unwrap(), PATIENCE).unwrap();
+    let refused = run(role("process", &file, &UNASKED).unwrap(), PATIENCE).unwrap();
     assert!(refused.status.code() == Some(2) && refused.stderr.contains(shuffle), "{}", refused.stderr);
     let planned = set_up(&file, &["--dry-run"]);
     assert_eq!(planned.stdout, format!("would {views}\nwould {shuffle}\n"), "{}", planned.stderr);

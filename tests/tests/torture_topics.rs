@@ -13,7 +13,7 @@ use rdkafka::{
 use tests::{
     binary::{free_address, run},
     kafka::{Broker, produce},
-    roles::{PATIENCE, Role, role, set_up},
+    roles::{PATIENCE, Role, UNASKED, role, set_up},
 };
 
 fn manifest(directory: &tempfile::TempDir, broker: &Broker) -> PathBuf {
@@ -142,8 +142,7 @@ fn a_topic_that_is_gone_or_another_is_told_and_never_read_as_new() {
     assert_eq!(ended.status.code(), Some(1), "{}", ended.stderr);
     assert!(ended.stderr.contains("the log has no topic `other`"), "{}", ended.stderr);
     let again =
-        run(role("ingest", &manifest, &["--name", "made", "--health-listen", "127.0.0.1:0"]).unwrap(), PATIENCE)
-            .unwrap();
+        run(role("ingest", &manifest, &[&["--name", "made"], &UNASKED[..]].concat()).unwrap(), PATIENCE).unwrap();
     assert_eq!(again.status.code(), Some(2), "{}", again.stderr);
     assert!(again.stderr.contains("topic other is not there; `clickstream setup` makes it"), "{}", again.stderr);
 
@@ -151,7 +150,7 @@ fn a_topic_that_is_gone_or_another_is_told_and_never_read_as_new() {
     somebody.makes("other");
     somebody.sets("gone.results", "cleanup.policy", "delete");
     let told = "gone.results: cleanup.policy is delete, not compact";
-    let refused = run(role("process", &manifest, &["--health-listen", "127.0.0.1:0"]).unwrap(), PATIENCE).unwrap();
+    let refused = run(role("process", &manifest, &UNASKED).unwrap(), PATIENCE).unwrap();
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains(told), "{}", refused.stderr);
     serve.end_in_order().unwrap();
