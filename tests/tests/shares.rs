@@ -14,10 +14,10 @@ use crds::Checked;
 use engine::time::rfc3339;
 use serde_json::Value;
 use tests::{
-    binary::free_address,
+    binary::{free_address, run},
     bucket::Bucket,
     kafka::{Broker, read_topic},
-    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, get, set_up, wait},
+    roles::{PATIENCE, Role, SIGCONT, SIGSTOP, get, role, set_up, wait},
 };
 use worker::sink::parquet::Shelf as _;
 
@@ -60,8 +60,11 @@ spec:
     - {{name: user, type: string}}
   tables:
   - {{name: per_minute, from: rows, window: {{tumbling: 1m}}, groupBy: [user], select: {{rows: count()}}}}
+  sinks:
+  - {{name: bronze, topics: [rows], parquet: {{path: '{}', rollEvery: 1s}}}}
 ",
-        broker.address
+        broker.address,
+        directory.join("bronze").display()
     );
     let file = directory.join("shares.yaml");
     fs::write(&file, text).unwrap();
@@ -93,8 +96,8 @@ fn ids(checked: &Checked) -> BTreeSet<u64> {
 /// Rows by minute and user.
 type Counts = BTreeMap<(String, String), u64>;
 
-/// What a processor makes of the topic: every row counts, and each in its minute.
-fn prove(manifest: &Path) {
+/// What a processor makes of the topic: every row counts, and each in its minute. Returns how many rows its table has.
+fn prove(manifest: &Path) -> usize {
     let page = free_address().unwrap();
     let _process = Role::start("process", manifest, &["--threads", "1"]).unwrap();
     let _serve = Role::start("serve", manifest, &["--listen", &page]).unwrap();
@@ -119,6 +122,22 @@ fn prove(manifest: &Path) {
     };
     // Early rows leave at most once in `emit.every`, so they may come after the ledger.
     wait("every minute is as it should be", || served() == expected, |equal| *equal);
+    expected.len()
+}
+
+/// What the archive of the topic says of a table of so many rows: the same, for it was told how far all shares were.
+fn prove_history(manifest: &Path, rows: usize) {
+    let sink = Role::start("sink", manifest, &["--name", "bronze"]).unwrap();
+    let ask = ["--from", "bronze", "--format", "json"];
+    let compared = || run(role("replay", manifest, &ask).unwrap(), PATIENCE).unwrap().stdout;
+    // The last windows are still open: nobody processes any more.
+    let is_whole = |said: &String| {
+        let found: Value = serde_json::from_str(said).unwrap_or_default();
+        found["tables"][0]["equal"].as_u64().is_some_and(|equal| equal * 10 >= rows as u64 * 9)
+    };
+    let said = wait("the archive says the same", compared, is_whole);
+    assert_eq!(serde_json::from_str::<Value>(&said).unwrap()["agree"], true, "{said}");
+    sink.end_in_order().unwrap();
 }
 
 fn all() -> u64 {
@@ -158,7 +177,8 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
     let late = replica(&manifest, &["--until-done"]).running.wait(PATIENCE).unwrap();
     assert!(late.status.success() && late.stderr.contains(&format!("complete, {} events", all())), "{}", late.stderr);
     assert_eq!(ids(&checked).len() as u64, all());
-    prove(&manifest);
+    let rows = prove(&manifest);
+    prove_history(&manifest, rows);
 }
 
 #[test]

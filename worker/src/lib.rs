@@ -31,6 +31,7 @@
 pub mod clock;
 pub mod health;
 pub mod limits;
+mod low;
 pub mod metrics;
 pub mod ports;
 pub mod tell;

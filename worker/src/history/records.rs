@@ -12,6 +12,7 @@ use parquet::{
 };
 
 use super::archive::{Archive, Readable, Roll};
+use crate::low;
 
 /// Rows of a file that are in memory at a time, beside the pages of its row group.
 const ROWS_AHEAD: usize = 1_024;
@@ -21,6 +22,9 @@ const BATCH_BYTES: usize = 256 << 10;
 
 /// The columns of raw records that are read, and what they are.
 const COLUMNS: [(&str, Type); 3] = [("payload", Type::BYTE_ARRAY), ("arrival", Type::INT64), ("_offset", Type::INT64)];
+
+/// One more, which archives of older versions do not have.
+const KEY: (&str, Type) = ("key", Type::BYTE_ARRAY);
 
 /// Reads a partition.
 pub struct Records<'a> {
@@ -70,6 +74,9 @@ impl<'a> Records<'a> {
             // Two files may overlap where a sink was killed between writing and committing: each record counts once.
             if offset >= self.next {
                 batch.push(file.payloads[file.at].data(), offset, arrival);
+                if let Some((field, low)) = file.keys.get(file.at).and_then(|key| low::read(key.as_ref()?.data())) {
+                    batch.bound(field, low);
+                }
                 self.next = offset + 1;
                 self.first.get_or_insert((offset, arrival));
                 self.last = Some(arrival);
@@ -122,6 +129,8 @@ struct OpenFile {
     payloads: Vec<ByteArray>,
     arrivals: Vec<i64>,
     offsets: Vec<i64>,
+    /// None in an archive without keys.
+    keys: Vec<Option<ByteArray>>,
     at: usize,
 }
 
@@ -129,6 +138,7 @@ struct Columns {
     payload: ColumnReaderImpl<ByteArrayType>,
     arrival: ColumnReaderImpl<Int64Type>,
     offset: ColumnReaderImpl<Int64Type>,
+    key: Option<ColumnReaderImpl<ByteArrayType>>,
 }
 
 impl OpenFile {
@@ -144,6 +154,7 @@ impl OpenFile {
             payloads: Vec::new(),
             arrivals: Vec::new(),
             offsets: Vec::new(),
+            keys: Vec::new(),
             at: 0,
         })
     }
@@ -174,6 +185,14 @@ impl OpenFile {
         take(&mut columns.payload, &mut self.payloads)?;
         take(&mut columns.arrival, &mut self.arrivals)?;
         take(&mut columns.offset, &mut self.offsets)?;
+        self.keys.clear();
+        if let Some(column) = &mut columns.key {
+            let mut keys = Vec::new();
+            let present = take(column, &mut keys)?;
+            let mut keys = keys.into_iter();
+            self.keys.extend(present.into_iter().map(|present| if present == 0 { None } else { keys.next() }));
+            ensure!(self.keys.len() == self.offsets.len(), "a record without a key or its absence");
+        }
         let (payloads, arrivals, offsets) = (self.payloads.len(), self.arrivals.len(), self.offsets.len());
         ensure!(payloads == offsets && arrivals == offsets, "a record without bytes, arrival or offset");
         if offsets == 0 {
@@ -183,25 +202,29 @@ impl OpenFile {
     }
 }
 
-/// Replaces `values` by what comes next of a column.
-fn take<T: DataType>(column: &mut ColumnReaderImpl<T>, values: &mut Vec<T::T>) -> anyhow::Result<()> {
+/// Replaces `values` by what comes next of a column, and says of each row whether it has one: 1, or 0.
+fn take<T: DataType>(column: &mut ColumnReaderImpl<T>, values: &mut Vec<T::T>) -> anyhow::Result<Vec<i16>> {
     values.clear();
-    let mut present = Vec::new();
-    while values.len() < ROWS_AHEAD {
-        let (rows, ..) = column.read_records(ROWS_AHEAD - values.len(), Some(&mut present), None, values)?;
+    let (mut present, mut taken) = (Vec::new(), 0);
+    while taken < ROWS_AHEAD {
+        let (rows, ..) = column.read_records(ROWS_AHEAD - taken, Some(&mut present), None, values)?;
         if rows == 0 {
             break;
         }
+        taken += rows;
     }
-    Ok(())
+    Ok(present)
 }
 
 fn columns(reader: &SerializedFileReader<File>, group: usize, path: &Path) -> anyhow::Result<Columns> {
     let place = || format!("failed to read {}", path.display());
     let schema = reader.metadata().file_metadata().schema_descr_ptr();
-    let find = |(name, ty): (&str, Type)| {
-        let found = schema.columns().iter().position(|column| column.name() == name && column.physical_type() == ty);
-        found.with_context(|| format!("{} is no archive of raw records: no column {name}", path.display()))
+    let place_of = |(name, ty): (&str, Type)| {
+        schema.columns().iter().position(|column| column.name() == name && column.physical_type() == ty)
+    };
+    let find = |column: (&str, Type)| {
+        place_of(column)
+            .with_context(|| format!("{} is no archive of raw records: no column {}", path.display(), column.0))
     };
     let [payload, arrival, offset] = COLUMNS;
     let (payload, arrival, offset) = (find(payload)?, find(arrival)?, find(offset)?);
@@ -211,5 +234,6 @@ fn columns(reader: &SerializedFileReader<File>, group: usize, path: &Path) -> an
         payload: get_typed_column_reader(column(payload)?),
         arrival: get_typed_column_reader(column(arrival)?),
         offset: get_typed_column_reader(column(offset)?),
+        key: place_of(KEY).map(column).transpose()?.map(get_typed_column_reader),
     })
 }

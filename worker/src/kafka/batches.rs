@@ -19,7 +19,8 @@ use rdkafka::{
 };
 use rdkafka_sys as native;
 
-use super::{connection::Connection, low};
+use super::connection::Connection;
+use crate::low;
 
 /// Messages taken at once: pointers to them are 32 KiB.
 const MESSAGES_MAX: usize = 4_096;

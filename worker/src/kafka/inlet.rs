@@ -27,7 +27,6 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
-    low,
     marks::{ATTEMPT, Attempts, Mark, Marks, Outcome, forgotten, judge, replica_key},
     names::Names,
     produce::{commit, enqueue, is_fenced},
@@ -266,7 +265,7 @@ impl KafkaInlet {
     fn send(&self, key: &str, records: &[IngestRecord<'_>], mark: &Mark) -> Result<(), KafkaError> {
         self.producer.begin_transaction()?;
         for record in records {
-            let key = record.low.map(low::write);
+            let key = record.low.map(crate::low::write);
             let message = BaseRecord::<[u8], [u8]>::to(record.topic).partition(record.partition as i32);
             let message = key.iter().fold(message, |message, key| message.key(key));
             enqueue(&self.producer, message.payload(record.payload))?;

@@ -27,7 +27,6 @@ mod settings;
 pub mod admin;
 
 pub mod watch;
-mod low;
 mod marks;
 pub mod inlet;
 pub mod shares;

@@ -89,7 +89,7 @@ fn into_files(source: &mut Source, files: &mut ParquetFiles, partition: u32, bat
                 let partition = partition.into();
                 let bytes = payload.len();
                 let place = Place { offset, time: record.arrival, topic, partition, source_offset: offset, bytes };
-                files.raw(place, payload)?;
+                files.raw(place, &[], payload)?;
             }
             Source::Events(wanted) => {
                 let event = read_silver(payload).context("damaged events")?;

@@ -396,7 +396,7 @@ fn spool_repaired(cluster: &Cluster, place: &Place, directory: &Path) -> anyhow:
                 source_offset: record.offset,
                 bytes: payload.len(),
             };
-            files.raw(of, payload)?;
+            files.raw(of, &record.key, payload)?;
         }
         if feed.is_caught_up() && batch.is_empty() {
             files.finish()?;

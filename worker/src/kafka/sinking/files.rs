@@ -105,7 +105,7 @@ impl Files {
                 let (topic, bytes) = (record.topic.as_str(), record.value.len());
                 let place =
                     parquet::Place { offset, time: record.time, topic, partition, source_offset: offset, bytes };
-                files.raw(place, &record.value)?;
+                files.raw(place, &record.key, &record.value)?;
                 continue;
             };
             let event = read_silver(&record.value).context("damaged events")?;

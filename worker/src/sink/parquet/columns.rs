@@ -114,12 +114,12 @@ impl Cells {
         self.present.push(i16::from(fits));
     }
 
-    /// Appends bytes to a column of texts.
-    pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
+    /// Appends bytes, or null, to a column of texts.
+    pub(super) fn push_bytes(&mut self, bytes: Option<&[u8]>) {
         if let Values::Texts(all) = &mut self.values {
-            all.push(ByteArray::from(bytes.to_vec()));
+            all.extend(bytes.map(|bytes| ByteArray::from(bytes.to_vec())));
         }
-        self.present.push(1);
+        self.present.push(i16::from(bytes.is_some()));
     }
 }
 

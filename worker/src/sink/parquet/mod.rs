@@ -155,11 +155,12 @@ fn event_columns(stream: &StreamPlan) -> Vec<ColumnPlan> {
     columns
 }
 
-/// Columns of raw records: their bytes, when they arrived, and where they lie.
+/// Columns of raw records: their bytes, when they arrived, their key, and where they lie.
 fn raw_columns() -> Vec<ColumnPlan> {
     let columns = [
         ("payload", Type::String),
         ("arrival", Type::Timestamp),
+        ("key", Type::String),
         ("_topic", Type::String),
         ("_partition", Type::Integer),
         ("_offset", Type::Integer),
@@ -216,14 +217,15 @@ impl ParquetFiles {
         Ok(())
     }
 
-    /// Takes a raw record.
+    /// Takes a raw record; one with an empty key has none.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn raw(&mut self, place: Place<'_>, payload: &[u8]) -> Result<(), FileError> {
+    pub fn raw(&mut self, place: Place<'_>, key: &[u8], payload: &[u8]) -> Result<(), FileError> {
         let cells = self.cells(place)?;
-        cells[0].push_bytes(payload);
+        cells[0].push_bytes(Some(payload));
         cells[1].push(Value::Timestamp(place.time));
+        cells[2].push_bytes(Some(key).filter(|key| !key.is_empty()));
         self.origin(place);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! How records say how far all are that write a topic: by their key, which events have none of, so that asking costs nothing.
+//! How records say how far all are that write a topic: by their key, which events have none of, so that asking costs nothing. An
+//! archive keeps it, so that history is told the same.
 //!
 //! `clickstream-low created_at 1763700000000`: of all events with a `created_at` up to this time none is still to come, unless it
 //! is out of order in the dataset too ([`engine::batch::Bound`]).
