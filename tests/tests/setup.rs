@@ -1,4 +1,4 @@
-//! `clickstream setup`, killed again and again while it works, on a real broker: the next one finishes what it began.
+//! `clickstream setup`, killed again and again while it works, on a real broker: the next one finishes what it began; and two at once.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -11,7 +11,7 @@ use std::{
 
 use crds::Checked;
 use tests::{
-    binary::{Running, run},
+    binary::{Ended, Running, run},
     kafka::{Broker, topic_fact},
     roles::{PATIENCE, role},
 };
@@ -96,4 +96,43 @@ fn one_that_is_killed_is_finished_by_the_next() {
     }
     println!("{cut} set-ups were killed, {whole} were through by then; {times:?} undisturbed");
     assert!(cut > MOMENTS, "too few were killed: {cut}");
+}
+
+/// Pairs of set-ups that run at the same time.
+const PAIRS: u32 = 4;
+
+#[test]
+fn two_at_once_agree() {
+    let (broker, folder) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let file = manifest(folder.path(), &broker, "alone", SPECS[0]);
+    let done = run(role("setup", &file, &[]).unwrap(), PATIENCE).unwrap();
+    let mut topics = made(&done.stdout, "alone");
+    let file = manifest(folder.path(), &broker, "alone", SPECS[1]);
+    let done = run(role("setup", &file, &[]).unwrap(), PATIENCE).unwrap();
+    topics.extend(made(&done.stdout, "alone"));
+    let wanted = facts(&file, "alone", &topics);
+    let (mut both, mut one) = (0, 0);
+    for pair in 0..PAIRS {
+        let name = format!("pair{pair}");
+        for spec in SPECS {
+            let file = manifest(folder.path(), &broker, &name, spec);
+            let begun = [(); 2].map(|()| Running::start(role("setup", &file, &[]).unwrap()).unwrap());
+            let ended = begun.map(|begun| begun.wait(PATIENCE).unwrap());
+            let made = ended.iter().filter(|ended| ended.status.success()).count();
+            match made {
+                2 => both += 1,
+                _ => one += 1,
+            }
+            let told = |ended: &Ended| ended.status.success() || ended.stderr.contains("meanwhile: try again");
+            assert!(made > 0 && ended.iter().all(told), "{ended:#?}");
+            let again = run(role("setup", &file, &[]).unwrap(), PATIENCE).unwrap();
+            assert!(again.stdout.starts_with("all ") && again.stdout.lines().count() == 1, "{again:?}");
+        }
+        let found = facts(&folder.path().join(format!("{name}.yaml")), &name, &topics);
+        assert_eq!(found, wanted, "{name}");
+        let more = format!("{name}.e3.shuffle");
+        let checked: Checked = crds::check(&fs::read_to_string(&file).unwrap(), &[]).unwrap();
+        assert_eq!(topic_fact(&checked, &more).unwrap(), None, "an epoch that nobody asked for");
+    }
+    println!("of {} pairs {both} times both were through, {one} times one was told to try again", PAIRS * 2);
 }

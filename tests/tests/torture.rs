@@ -14,7 +14,7 @@ use tests::{
     damage::damage_newest_checkpoints,
     roles::{PATIENCE, Role, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, wait},
     sales::{Rows, counted, expected},
-    torture::{EVERYWHERE, Place, RECOVERY_MAX, Which, World},
+    torture::{EVERYWHERE, Place, RECOVERY_MAX, RECOVERY_TYPICAL, Which, World},
 };
 
 /// Events a second, unless the environment says otherwise: what a development build does on two cores shared with three
@@ -201,6 +201,9 @@ fn whatever_is_killed_every_event_counts_once() {
     let older = checkpoints(&mut world);
     world.add_processor().unwrap();
     world.processors.iter_mut().for_each(|processor| processor.wait_until_ready().unwrap());
+    let (blows, median, longest) = world.recoveries();
+    println!("{blows} blows: {:.1} s in the median, {:.1} s at most", median.as_secs_f64(), longest.as_secs_f64());
+    assert!(median < RECOVERY_TYPICAL, "usually it takes {median:?}");
     outage(&mut world);
 
     let took = begun.elapsed().as_secs_f64();

@@ -161,13 +161,21 @@ fn make(cluster: &Cluster, admin: &Admin, wishes: &[TopicWish], dry_run: bool) -
     let (refused, steps): (Vec<Step>, Vec<Step>) =
         steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
     let only_told = dry_run || !refused.is_empty();
-    let mut failed = Vec::new();
     for step in &steps {
         tell::result(&format!("{}{step}", if only_told { "would " } else { "" }))?;
-        match (step, if only_told { Ok(()) } else { admin.apply(step) }) {
-            // Topics have nothing to do with each other: whoever puts values right wants to know of all.
-            (Step::Alter { .. }, Err(error)) => failed.push(format!("{:#}", anyhow::Error::from(error))),
-            (_, applied) => applied?,
+    }
+    let mut failed = Vec::new();
+    if !only_told {
+        let created = steps.iter().filter_map(|step| if let Step::Create(wish) = step { Some(wish) } else { None });
+        let (mark, others): (Vec<_>, Vec<_>) = created.partition(|wish| wish.name == names[0]);
+        admin.create(&mark)?;
+        admin.create(&others)?;
+        for step in steps.iter().filter(|step| !matches!(step, Step::Create(_))) {
+            match (step, admin.apply(step)) {
+                // Topics have nothing to do with each other: whoever puts values right wants to know of all.
+                (Step::Alter { .. }, Err(error)) => failed.push(format!("{:#}", anyhow::Error::from(error))),
+                (_, applied) => applied?,
+            }
         }
     }
     anyhow::ensure!(failed.is_empty(), "{}", failed.join("\n"));

@@ -18,6 +18,7 @@ use super::{
     context::Logged,
     settings,
     steps::{Step, TopicFact},
+    topics::TopicWish,
 };
 use crate::ports::LogError;
 
@@ -78,6 +79,19 @@ impl Admin {
         Ok(facts)
     }
 
+    /// Creates topics by one request. Those that somebody else created meanwhile are fine.
+    ///
+    /// # Errors
+    /// Where a broker refuses one of them; it is asked for all of them first.
+    pub fn create(&self, wishes: &[&TopicWish]) -> Result<(), LogError> {
+        let topics: Vec<NewTopic<'_>> = wishes.iter().map(|wish| new_topic(wish)).collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let created = self.runtime.block_on(self.client.create_topics(&topics, &Self::options()));
+        self.all("create topics of", created, RDKafkaErrorCode::TopicAlreadyExists)
+    }
+
     /// Creates, grows or sets. A topic that somebody else created meanwhile is fine, and doing it again changes nothing.
     ///
     /// # Errors
@@ -86,33 +100,28 @@ impl Admin {
     /// # Panics
     /// On [`Step::Refuse`]: there is nothing to carry out.
     pub fn apply(&self, step: &Step) -> Result<(), LogError> {
-        let result = match step {
-            Step::Create(wish) => {
-                let replication = TopicReplication::Fixed(wish.replication.map_or(-1, i32::from));
-                let topic = NewTopic::new(&wish.name, wish.partitions as i32, replication);
-                let topic = wish
-                    .settings
-                    .iter()
-                    .chain(&wish.at_first)
-                    .fold(topic, |topic, (name, value)| topic.set(name, value));
-                self.runtime.block_on(self.client.create_topics([&topic], &Self::options()))
-            }
+        match step {
+            Step::Create(wish) => self.create(&[wish]),
             Step::Grow { name, to, .. } => {
                 let grown = NewPartitions::new(name, *to as usize);
-                self.runtime.block_on(self.client.create_partitions([&grown], &Self::options()))
+                let grown = self.runtime.block_on(self.client.create_partitions([&grown], &Self::options()));
+                let grown = self.all("grow topics of", grown, RDKafkaErrorCode::NoError);
+                // Whoever was faster leaves nothing to do, which is an error to brokers.
+                let is_done =
+                    || self.facts(&[name]).is_ok_and(|facts| facts.values().any(|fact| fact.partitions == *to));
+                if grown.is_err() && is_done() { Ok(()) } else { grown }
             }
             Step::Alter { name, changes } => {
                 let named = changes.iter().map(|change| (change.setting.clone(), change.to.clone())).collect();
                 let place = || format!("{}, topic {name}", self.bootstrap);
-                return settings::change(&*self.client, name, &named).map_err(|refused| LogError::Io {
+                settings::change(&*self.client, name, &named).map_err(|refused| LogError::Io {
                     action: "change settings of",
                     place: place(),
                     source: refused.into(),
-                });
+                })
             }
             Step::Refuse { .. } => unreachable!("bug: a refusal is carried out"),
-        };
-        single(result).map_err(|error| failed("set up topics of", &self.bootstrap, error))
+        }
     }
 
     /// Deletes topics with everything in them. One that is gone already is fine.
@@ -121,11 +130,23 @@ impl Admin {
     /// Where a broker refuses one of them; it is asked for all of them first.
     pub fn delete_topics(&self, names: &[&str]) -> Result<(), LogError> {
         let deleted = self.runtime.block_on(self.client.delete_topics(names, &Self::options()));
-        let deleted = deleted.map_err(|error| failed("delete topics of", &self.bootstrap, error))?;
-        for result in deleted {
+        self.all("delete topics of", deleted, RDKafkaErrorCode::UnknownTopicOrPartition)
+    }
+
+    /// What became of all topics of a request, where one answer is as good as yes.
+    fn all(
+        &self,
+        action: &'static str,
+        results: KafkaResult<Vec<TopicResult>>,
+        fine: RDKafkaErrorCode,
+    ) -> Result<(), LogError> {
+        for result in results.map_err(|error| failed(action, &self.bootstrap, error))? {
             match result {
-                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => {}
-                Err((name, code)) => return Err(failed("delete the topic", &name, KafkaError::AdminOp(code))),
+                Err((name, code)) if code != fine => {
+                    let place = format!("{}, topic {name}", self.bootstrap);
+                    return Err(failed(action, &place, KafkaError::AdminOp(code)));
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -146,12 +167,8 @@ impl Admin {
     }
 }
 
-fn single(results: KafkaResult<Vec<TopicResult>>) -> KafkaResult<()> {
-    for result in results? {
-        match result {
-            Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
-            Err((_, code)) => return Err(KafkaError::AdminOp(code)),
-        }
-    }
-    Ok(())
+fn new_topic(wish: &TopicWish) -> NewTopic<'_> {
+    let replication = TopicReplication::Fixed(wish.replication.map_or(-1, i32::from));
+    let topic = NewTopic::new(&wish.name, wish.partitions as i32, replication);
+    wish.settings.iter().chain(&wish.at_first).fold(topic, |topic, (name, value)| topic.set(name, value))
 }

@@ -37,6 +37,7 @@ use crate::{
         names::Names,
         process::seed::{Permit, Seed},
     },
+    ports::LogError,
     run::lookups,
     secrets::Secrets,
     sink::parquet::{self, ParquetFiles, Rolling},
@@ -109,9 +110,17 @@ impl Asked<'_> {
     /// Where no broker answers.
     pub(super) fn seeding(&self) -> anyhow::Result<Seeding<'_>> {
         let permit = Permit::take(self.cluster, &Names::new(&self.checked.manifest.name))?;
-        let seed = move |epoch: &Epoch| seed(self, permit, epoch);
+        let seed = move |epoch: &Epoch| seed(self, permit, epoch).map_err(stopped);
         Ok((format!("the archive of {} and what comes behind it", self.sink.name), Box::new(seed)))
     }
+}
+
+/// What is told where another command has taken over.
+fn stopped(error: anyhow::Error) -> anyhow::Error {
+    let is_fenced = error.chain().any(|cause| matches!(cause.downcast_ref(), Some(LogError::Fenced)));
+    let told =
+        "another `clickstream replay` has begun meanwhile, and stopped this one: see what it makes, then try again";
+    if is_fenced { error.context(told) } else { error }
 }
 
 /// The sink and the tables that are meant, or everything that is wrong with them.
