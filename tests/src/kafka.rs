@@ -15,6 +15,8 @@ use crds::Checked;
 use engine::output::Source;
 use rdkafka::{
     ClientConfig,
+    admin::{AdminClient, AdminOptions},
+    client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
@@ -226,6 +228,17 @@ pub fn members(bootstrap: &str, group: &str) -> Result<Option<usize>> {
     let told = client.fetch_group_list(Some(group), Duration::from_secs(10))?;
     let group = told.groups().iter().find(|found| found.name() == group);
     Ok(group.filter(|group| group.state() == "Stable").map(|group| group.members().len()))
+}
+
+/// Makes a cluster forget a group that has no members, and with it what it had read.
+///
+/// # Errors
+/// If a broker refuses.
+pub fn forget_group(bootstrap: &str, group: &str) -> Result<()> {
+    let client: AdminClient<DefaultClientContext> = ClientConfig::new().set("bootstrap.servers", bootstrap).create()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    let told = runtime.block_on(client.delete_groups(&[group], &AdminOptions::new()))?;
+    told.into_iter().try_for_each(|told| told.map(drop).map_err(|(name, code)| anyhow::anyhow!("{name}: {code}")))
 }
 
 /// Everything that lies in the raw topics of a pipeline, for the reference.

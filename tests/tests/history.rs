@@ -1,11 +1,12 @@
 //! `clickstream replay --from SINK` over a real Kafka: what the archive says is what is shown, while events flow and after; and
-//! where a file is gone, changed or repeated, it is told.
+//! where a file is gone, changed or repeated, it is told; and what is archived stays there.
 //!
 //! Needs Java and Maven (`tests/run` installs them); `tests/kafka/fetch` gets the broker.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,11 +15,12 @@ use serde_json::Value;
 use tests::{
     binary::{Ended, run},
     bucket::Bucket,
-    kafka::{Broker, raw_records},
+    kafka::{Broker, forget_group, raw_records},
+    lake::{Places, add_places},
     reference::reference,
     roles::{PATIENCE, Role, role, set_up, wait},
 };
-use worker::sink::parquet::Shelf as _;
+use worker::{kafka::names::Names, sink::parquet::Shelf as _};
 
 /// Events a second, and all of them.
 const RATE: u64 = 2_000;
@@ -245,4 +247,55 @@ fn the_archive_in_a_bucket_says_the_same() {
     objects.put_bytes(lost, kept).unwrap();
     assert!(is_whole(&replay()), "it is whole again");
     [process, sink].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+/// Files with their bytes.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    files(directory).into_iter().map(|file| (file.clone(), fs::read(file).unwrap())).collect()
+}
+
+#[test]
+fn what_is_archived_stays_whatever_offsets_begin_again() {
+    let broker = Broker::start().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let [bronze, silver] = ["bronze", "silver"].map(|name| directory.path().join(name));
+    let manifest = manifest(directory.path(), &broker, &format!("path: '{}'", bronze.display()), FEW_EVENTS);
+    set_up(&manifest).unwrap();
+    let archived = |directory: &Path| -> u64 {
+        let mut places = Places::new();
+        files(directory).iter().for_each(|file| add_places(file, &mut places).unwrap());
+        places.len() as u64
+    };
+    let process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let sink = |name: &str| Role::start("sink", &manifest, &["--name", name]).unwrap();
+    let sinks = [sink("bronze"), sink("silver")];
+    let ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
+    assert!(ingest.running.wait(PATIENCE).unwrap().status.success());
+    for directory in [&bronze, &silver] {
+        wait("everything is archived", || archived(directory), |rows| *rows == FEW_EVENTS);
+    }
+    [process].into_iter().chain(sinks).for_each(|role| drop(role.end_in_order().unwrap()));
+    let before = [&bronze, &silver].map(|directory| contents(directory));
+
+    // Another definition: the events are accepted anew, under offsets that begin with 0.
+    let text = fs::read_to_string(&manifest)
+        .unwrap()
+        .replace("field: at, outOfOrderness: 1s, idle", "field: at, outOfOrderness: 2s, idle");
+    fs::write(&manifest, text).unwrap();
+    set_up(&manifest).unwrap();
+    let process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let again = sink("silver");
+    let newer = || contents(&silver).keys().filter(|file| file.display().to_string().contains("/seen.e2-0-")).count();
+    wait("the events of the newer epoch", newer, |count| *count > 0);
+    [process, again].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+    let now = contents(&silver);
+    assert!(before[1].iter().all(|(file, bytes)| now.get(file) == Some(bytes)), "{:?}", now.keys());
+
+    // Offsets that are forgotten, as after a week without the sink.
+    forget_group(&broker.address, &Names::new("kept").sink_group("bronze")).unwrap();
+    let refused = sink("bronze").running.wait(PATIENCE).unwrap();
+    let told = "does not know how far views/";
+    assert!(refused.status.code() == Some(2) && refused.stderr.contains(told), "{}", refused.stderr);
+    assert!(refused.stderr.contains("--reset-offsets --to-offset "), "{}", refused.stderr);
+    assert_eq!(contents(&bronze), before[0]);
 }

@@ -6,8 +6,10 @@ use tokio_postgres::NoTls;
 
 use tests::{
     changes::{Results, connect, prove},
+    roles::wait,
     servers::Server,
 };
+use worker::sink::row::{Change, Key, Version};
 
 /// Asks for one text a row.
 fn ask(port: u16, sql: &str) -> Vec<String> {
@@ -121,4 +123,53 @@ fn an_event_is_added_once() {
     let found = ask(server.port, sql);
     assert_eq!(found.len(), 10, "{found:?}");
     assert_eq!(found[9], "raw 0 9 12345678901234567890.123456789");
+}
+
+#[test]
+fn rows_that_only_this_server_minds_are_written() {
+    let server = Server::postgres();
+    let results = Results::new();
+    let all = results.changes("postgres", 0..results.len());
+    let row = all.into_iter().find(|change| matches!(change.key, Key::Row { .. })).unwrap();
+    let of = |id: &str, category: String| {
+        let columns = row.columns.iter().map(|(name, literal)| match name.as_str() {
+            "category" => (name.clone(), format!("\"{category}\"")),
+            _ => (name.clone(), literal.clone()),
+        });
+        let version = Version { epoch: 1, offset: 7 };
+        Change { key: Key::Row { id: id.into(), version }, columns: columns.collect(), ..row.clone() }
+    };
+    // Longer than an entry of an index may be, and nothing that compression makes shorter.
+    let long: String = (0_u64..400)
+        .map(|at| format!("{:016x}", at.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(at as u32)))
+        .collect();
+    let changes = [of("a\0", "\\u0000".into()), of("a\u{fffd}", "\u{fffd}".into()), of("long", long.clone())];
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut database = connect(&results, "postgres", server.secrets.path()).await;
+        database.write(&changes).await.unwrap();
+        database.write(&changes).await.unwrap();
+    });
+    let found = ask(server.port, "select _key || ' ' || length(category) from shop.sales order by _key");
+    assert_eq!(found, ["a\u{fffd} 1".to_owned(), format!("long {}", long.len())]);
+}
+
+#[test]
+fn a_write_that_waits_in_vain_leaves_nothing_behind() {
+    let server = Server::postgres();
+    let results = Results::new();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let refused = runtime.block_on(async {
+        let mut database = connect(&results, "postgres", server.secrets.path()).await;
+        let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port);
+        let (mut holder, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+        tokio::spawn(async move { drop(connection.await) });
+        let held = holder.transaction().await.unwrap();
+        held.batch_execute("lock table shop.sales in exclusive mode").await.unwrap();
+        database.write(&results.changes("postgres", 0..10)).await.unwrap_err()
+    });
+    println!("{refused:#}");
+    let waits =
+        "select pid::text from pg_stat_activity where application_name = 'clickstream' and wait_event_type = 'Lock'";
+    wait("nobody waits at the server", || ask(server.port, waits), Vec::is_empty);
 }

@@ -145,7 +145,7 @@ fn lanes(shared: &Arc<Shared>, sink: &Sink, data_dir: &Path) -> anyhow::Result<V
         let at = log.topic(&topics::silver(&stream.name))?.partition(0);
         let next = log.position(&consumer, at)?.unwrap_or(0);
         let target = match rolling(&stream.name) {
-            Some(rolling) => Target::Files(Box::new(ParquetFiles::of_events(rolling, stream, next)?)),
+            Some(rolling) => Target::Files(Box::new(ParquetFiles::of_events(rolling, stream, 1, next)?)),
             None => target()?,
         };
         let wanted = Wanted::events(stream, sink.filter.as_deref()).map_err(anyhow::Error::msg)?;

@@ -104,7 +104,7 @@ pub(super) fn topics(sink: &Sink, names: &Names, view: &View) -> BTreeMap<String
     // A console shows the ledger of the streams as well, which any epoch may tell.
     let shown =
         |epoch: &&u32| sink.console.is_some() || sink.tables.iter().any(|table| view.tables.get(table) == Some(*epoch));
-    let epochs = view.epochs.iter().filter(|_| !sink.tables.is_empty()).filter(shown);
+    let epochs = view.epochs.iter().filter(shown);
     topics.extend(epochs.map(|epoch| (names.epoch(*epoch).results(), Input::Rows(*epoch))));
     topics.extend(sink.topics.iter().map(|topic| (topic.clone(), Input::Raw)));
     topics.extend(sink.streams.iter().map(|stream| (view.silver(names, stream), Input::Events(stream.clone()))));

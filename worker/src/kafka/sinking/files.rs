@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use super::Record;
 use crate::{
+    cli::Mistake,
     kafka::{catalogue::View, names::Names},
     log::record::read_silver,
     objects::Objects,
@@ -58,14 +59,29 @@ impl Place {
     }
 }
 
+/// Whose offsets are moved once files are whole.
+pub(super) trait Positions {
+    /// The offset of a partition that is written down, or nothing.
+    ///
+    /// # Errors
+    /// Where nobody says it, however long that is asked.
+    fn committed(&self, topic: &str, partition: i32) -> anyhow::Result<Option<u64>>;
+
+    /// Writes down where a partition begins.
+    fn begin(&self, topic: &str, partition: i32, offset: u64);
+
+    /// How people name the group.
+    fn group(&self) -> &str;
+}
+
 /// Open files by partition.
 pub(super) struct Files {
     parquet: Parquet,
     place: Place,
     /// Whether sources have a directory each.
     several: bool,
-    /// Streams by the topic of their accepted events.
-    streams: BTreeMap<String, (StreamPlan, Wanted)>,
+    /// Streams by the topic of their accepted events, with the epoch that tells them.
+    streams: BTreeMap<String, (StreamPlan, u32, Wanted)>,
     open: BTreeMap<(String, i32), ParquetFiles>,
 }
 
@@ -75,7 +91,8 @@ impl Files {
         let wanted = view.plan.streams.iter().filter(|stream| sink.streams.contains(&stream.name));
         let streams = wanted.map(|stream| {
             let wanted = Wanted::events(stream, sink.filter.as_deref()).map_err(anyhow::Error::msg)?;
-            Ok((view.silver(names, &stream.name), (stream.clone(), wanted)))
+            let epoch = view.streams.get(&stream.name).copied().unwrap_or(1);
+            Ok((view.silver(names, &stream.name), (stream.clone(), epoch, wanted)))
         });
         let streams = streams.collect::<anyhow::Result<_>>()?;
         let several = sink.streams.len() + sink.topics.len() > 1;
@@ -91,16 +108,16 @@ impl Files {
     ///
     /// # Errors
     /// When the disk fails.
-    pub(super) fn take(&mut self, batch: &[Record]) -> anyhow::Result<Offsets> {
+    pub(super) fn take(&mut self, batch: &[Record], positions: &impl Positions) -> anyhow::Result<Offsets> {
         let mut row = Vec::new();
         for record in batch {
             let key = (record.topic.clone(), record.partition);
             if !self.open.contains_key(&key) {
-                let files = self.source(record)?;
+                let files = self.source(record, positions)?;
                 self.open.insert(key.clone(), files);
             }
             let files = self.open.get_mut(&key).expect("opened above");
-            let Some((_, wanted)) = self.streams.get_mut(&record.topic) else {
+            let Some((.., wanted)) = self.streams.get_mut(&record.topic) else {
                 let (offset, partition) = (record.offset, u64::from(record.partition.unsigned_abs()));
                 let (topic, bytes) = (record.topic.as_str(), record.value.len());
                 let place =
@@ -145,10 +162,12 @@ impl Files {
         Ok(offsets)
     }
 
-    /// Files of the record's partition: it is the first since the group's offset.
-    fn source(&self, record: &Record) -> anyhow::Result<ParquetFiles> {
-        let stream = self.streams.get(&record.topic).map(|(stream, _)| stream);
-        let name = stream.map_or(&record.topic, |stream| &stream.name);
+    /// Files of the record's partition: it is the first since the group's offset. Files behind that are leftovers of a roll that
+    /// does not count; without it, or before it, they are somebody's whom we know nothing of.
+    fn source(&self, record: &Record, positions: &impl Positions) -> anyhow::Result<ParquetFiles> {
+        let (topic, partition, offset) = (&record.topic, record.partition, record.offset);
+        let stream = self.streams.get(topic).map(|(stream, epoch, _)| (stream, *epoch));
+        let name = stream.map_or(topic, |(stream, _)| &stream.name);
         let (directory, shelf) = self.place.of(self.several.then_some(name));
         let rolling = Rolling {
             directory,
@@ -157,9 +176,36 @@ impl Files {
             every: self.parquet.roll_every.to_std(),
             bytes_max: self.parquet.roll_size.bytes,
         };
+        let source = match stream {
+            Some((stream, epoch)) => parquet::source_of_events(&stream.name, epoch),
+            None => parquet::source_of_raw(name, partition.unsigned_abs()),
+        };
+        let (group, path) = (positions.group(), &self.parquet.path);
+        let position = match positions.committed(topic, partition)? {
+            Some(committed) if offset < committed => {
+                return Err(Mistake(format!(
+                    "{topic}/{partition} begins again at {offset}, and {path} has what it was up to {committed}: a topic made anew \
+                     needs another `path`, or its files moved away and the group {group} deleted"
+                ))
+                .into());
+            }
+            Some(committed) => committed,
+            None => {
+                if let Some(end) = parquet::end_of(&rolling, &source)? {
+                    return Err(Mistake(format!(
+                        "the group {group} does not know how far {topic}/{partition} is written, and {path} has files of it up \
+                         to {end}: if they are of this topic, say so by kafka-consumer-groups --group {group} --topic \
+                         {topic}:{partition} --reset-offsets --to-offset {end} --execute; else move them away, or use another `path`"
+                    ))
+                    .into());
+                }
+                positions.begin(topic, partition, offset);
+                offset
+            }
+        };
         Ok(match stream {
-            Some(stream) => ParquetFiles::of_events(rolling, stream, record.offset)?,
-            None => ParquetFiles::of_raw(rolling, name, record.partition.unsigned_abs(), record.offset)?,
+            Some((stream, epoch)) => ParquetFiles::of_events(rolling, stream, epoch, position)?,
+            None => ParquetFiles::of_raw(rolling, name, partition.unsigned_abs(), position)?,
         })
     }
 }

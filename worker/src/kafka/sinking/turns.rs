@@ -1,6 +1,6 @@
 //! What a sink does when other epochs are shown: it reads their results instead, and deletes what only older ones wrote.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use crds::{Checked, spec::Sink};
 
@@ -26,7 +26,12 @@ pub(super) struct Turns {
     cluster: Cluster,
     checked: Checked,
     catalogue: CatalogueFeed,
+    /// Partitions that gave nothing although there was something, with their offsets, when a session was begun anew for it.
+    pub silent: Silent,
 }
+
+/// Topics, partitions, and offsets.
+pub(super) type Silent = Vec<(String, i32, i64)>;
 
 /// A table whose rows of an older epoch are still where the sink writes.
 pub(super) struct Leftover {
@@ -45,7 +50,14 @@ impl Turns {
         let mut feed = CatalogueFeed::open(cluster, names)?;
         feed.whole()?;
         let view = View::new(&feed.catalogue, &checked)?;
-        Ok(Self { names: names.clone(), view, cluster: cluster.clone(), checked, catalogue: feed })
+        Ok(Self {
+            names: names.clone(),
+            view,
+            cluster: cluster.clone(),
+            checked,
+            catalogue: feed,
+            silent: Silent::new(),
+        })
     }
 
     /// Whether other epochs are shown now.
@@ -80,14 +92,21 @@ impl Turns {
 
     /// Deletions of every row of the older epoch. They are older than any row of the newer one, so that those stay.
     pub(super) fn gone(&self, leftover: &Leftover, reader: &Reader) -> anyhow::Result<Vec<Vec<Change>>> {
-        let mut documents = Vec::new();
-        read_all(&self.cluster, &self.topic(leftover), &[0], |_, _, value| {
-            documents.extend(value.map(<[u8]>::to_vec));
-        })?;
         let version = Version { epoch: leftover.newer, offset: 0 };
         let of = (leftover.table.as_str(), leftover.older);
-        let gone = documents.iter().filter_map(|document| reader.gone(of, version, document).transpose());
-        let gone = gone.collect::<Result<Vec<_>, _>>()?;
+        // A row that changed often is there as often, until Kafka compacts the topic.
+        let (mut rows, mut wrong) = (BTreeMap::new(), None);
+        read_all(&self.cluster, &self.topic(leftover), &[0], |_, key, value| {
+            let (Some(value), false) = (value, rows.contains_key(key)) else { return };
+            match reader.gone(of, version, value) {
+                Ok(gone) => rows.extend(gone.map(|gone| (key.to_vec(), gone))),
+                Err(error) => wrong = Some(error),
+            }
+        })?;
+        if let Some(error) = wrong {
+            return Err(error.into());
+        }
+        let gone: Vec<Change> = rows.into_values().collect();
         Ok(gone.chunks(BATCH_RECORDS_MAX).map(<[Change]>::to_vec).collect())
     }
 
@@ -96,6 +115,11 @@ impl Turns {
         let Leftover { sink, table, older, newer } = leftover;
         tracing::info!(sink, table, older, newer, "rows of an older epoch are gone");
         catalogue::write(&self.cluster, &self.names, &[Entry::Cleared(leftover.name())])
+    }
+
+    /// The results that take a leftover's place.
+    pub(super) fn successor(&self, leftover: &Leftover) -> String {
+        self.names.epoch(leftover.newer).results()
     }
 
     fn topic(&self, leftover: &Leftover) -> String {

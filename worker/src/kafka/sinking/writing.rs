@@ -69,6 +69,9 @@ impl Member<'_> {
             }
             pause = (pause * 2).min(RETRY.end);
         };
+        if paused.is_some() {
+            self.given_at = Instant::now();
+        }
         // Those that are not ours any more too: they would still be paused when the group gives them to us again.
         if let Some(Err(error)) = paused.map(|paused| self.consumer.resume(&paused)) {
             tracing::warn!(%error, "partitions stay paused");

@@ -109,6 +109,9 @@ pub struct Rolling {
     pub shelf: Option<Arc<dyn Shelf>>,
 }
 
+/// Digits of an offset in a name.
+const OFFSET_DIGITS: usize = 20;
+
 /// What a record brings besides its columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -168,13 +171,56 @@ fn raw_columns() -> Vec<ColumnPlan> {
     columns.map(|(name, ty)| ColumnPlan { name: name.into(), ty }).to_vec()
 }
 
+/// What names of a stream's files begin with: offsets of each epoch begin with 0.
+#[must_use]
+pub fn source_of_events(stream: &str, epoch: u32) -> String {
+    match epoch {
+        0 | 1 => format!("{stream}-0"),
+        epoch => format!("{stream}.e{epoch}-0"),
+    }
+}
+
+/// What names of a partition's files begin with.
+#[must_use]
+pub fn source_of_raw(topic: &str, partition: u32) -> String {
+    format!("{topic}-{partition}")
+}
+
+/// The offset behind the last that files of a source are named after; nothing if there is no file.
+///
+/// # Errors
+/// Where the directory or the shelf cannot be read.
+pub fn end_of(rolling: &Rolling, source: &str) -> Result<Option<u64>, FileError> {
+    let mut names = Vec::new();
+    match &rolling.shelf {
+        Some(shelf) => names = shelf.names()?,
+        None if rolling.directory.exists() => list(&rolling.directory, &mut names)?,
+        None => {}
+    }
+    let ends = names.iter().filter_map(|name| Some(reach(name.rsplit('/').next()?, source)?.1 + 1));
+    Ok(ends.max())
+}
+
+fn list(directory: &Path, names: &mut Vec<String>) -> Result<(), FileError> {
+    for entry in fs::read_dir(directory).map_err(disk("read", directory))? {
+        let path = entry.map_err(disk("read", directory))?.path();
+        if path.is_dir() {
+            list(&path, names)?;
+        } else {
+            names.extend(path.file_name().map(|name| name.to_string_lossy().into_owned()));
+        }
+    }
+    Ok(())
+}
+
 impl ParquetFiles {
-    /// Files of accepted events, from `position` on: leftovers at or behind it go.
+    /// Files of accepted events of an epoch, from `position` on: leftovers at or behind it go. It must be one that was written
+    /// down, by whoever made these files: whatever lies behind it is lost.
     ///
     /// # Errors
     /// Where the directory cannot be used.
-    pub fn of_events(rolling: Rolling, stream: &StreamPlan, position: u64) -> Result<Self, FileError> {
-        Self::open(rolling, format!("{}-0", stream.name), &event_columns(stream), position)
+    pub fn of_events(rolling: Rolling, stream: &StreamPlan, epoch: u32, position: u64) -> Result<Self, FileError> {
+        Self::open(rolling, source_of_events(&stream.name, epoch), &event_columns(stream), position)
     }
 
     /// Files of the raw records of a partition, as [`ParquetFiles::of_events`].
@@ -182,7 +228,7 @@ impl ParquetFiles {
     /// # Errors
     /// Where the directory cannot be used.
     pub fn of_raw(rolling: Rolling, topic: &str, partition: u32, position: u64) -> Result<Self, FileError> {
-        Self::open(rolling, format!("{topic}-{partition}"), &raw_columns(), position)
+        Self::open(rolling, source_of_raw(topic, partition), &raw_columns(), position)
     }
 
     fn open(rolling: Rolling, source: String, columns: &[ColumnPlan], position: u64) -> Result<Self, FileError> {
@@ -363,9 +409,15 @@ fn is_leftover(name: &str, source: &str, position: u64) -> bool {
     if name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")) == Some(source) {
         return true;
     }
-    let reach = name.strip_prefix(source).and_then(|rest| rest.strip_prefix('-')?.strip_suffix(".parquet"));
-    let first = reach.and_then(|reach| reach.split_once('-')?.0.parse::<u64>().ok());
-    first.is_some_and(|first| first >= position)
+    reach(name, source).is_some_and(|(first, _)| first >= position)
+}
+
+/// First and last offset of a source's file, by its name.
+fn reach(name: &str, source: &str) -> Option<(u64, u64)> {
+    let reach = name.strip_prefix(source)?.strip_prefix('-')?.strip_suffix(".parquet")?;
+    let (first, last) = reach.split_once('-')?;
+    let offset = |digits: &str| (digits.len() == OFFSET_DIGITS).then(|| digits.parse().ok()).flatten();
+    Some((offset(first)?, offset(last)?))
 }
 
 #[cfg(test)]

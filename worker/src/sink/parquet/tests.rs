@@ -80,3 +80,27 @@ fn directories_follow_the_time() {
     assert_eq!(below(PartitionBy::Date, 1_763_700_000_050), "date=2025-11-21");
     assert_eq!(below(PartitionBy::None, 0), "");
 }
+
+#[test]
+fn files_of_another_source_are_not_ours() {
+    let name = |source: &str, first: u64, last: u64| format!("{source}-{first:020}-{last:020}.parquet");
+    assert_eq!(reach(&name("views-1", 7, 9), "views-1"), Some((7, 9)));
+    for (other, source) in
+        [("views-10", "views-1"), ("views-1-0", "views-1"), ("seen.e2-0", "seen-0"), ("seen-0", "seen.e2-0")]
+    {
+        assert_eq!(reach(&name(other, 7, 9), source), None, "{other}");
+    }
+    assert_eq!([1, 2].map(|epoch| source_of_events("seen", epoch)), ["seen-0", "seen.e2-0"]);
+}
+
+#[test]
+fn an_end_is_that_of_the_last_file() {
+    let directory = tempfile::tempdir().unwrap();
+    assert_eq!(end_of(&rolling(directory.path()), "e-0").unwrap(), None);
+    let mut files = ParquetFiles::open(rolling(directory.path()), "e-0".into(), &columns(), 0).unwrap();
+    write(&mut files, 0..6);
+    files.finish().unwrap();
+    assert_eq!(end_of(&rolling(directory.path()), "e-0").unwrap(), Some(6));
+    assert_eq!(end_of(&rolling(directory.path()), "f-0").unwrap(), None);
+    assert_eq!(end_of(&rolling(&directory.path().join("none")), "e-0").unwrap(), None);
+}

@@ -3,6 +3,8 @@
 //! Rows go in as one JSON array, which the server takes apart by the types of the columns: one statement for a batch, no
 //! limit of parameters, and decimals keep every digit.
 
+use std::borrow::Cow;
+
 use engine::{
     plan::ColumnPlan,
     value::{Type, write_json_string},
@@ -58,14 +60,10 @@ impl Layout {
         let add = target.columns.iter().map(|column| {
             (column.name.clone(), format!("alter table {full} add column if not exists {}", definition(column)))
         });
-        let keys: Vec<String> = target.columns[..target.keys].iter().map(|column| quote(&column.name)).collect();
-        let index = match keys.is_empty() {
-            true => String::new(),
-            false => {
-                let name = quote(&format!("{}_by_key", &table.chars().take(55).collect::<String>()));
-                format!("create index if not exists {name} on {full} ({})", keys.join(", "))
-            }
-        };
+        let index = indexed(&target.columns[..target.keys]).map_or_else(String::new, |columns| {
+            let name = quote(&format!("{}_by_key", &table.chars().take(55).collect::<String>()));
+            format!("create index if not exists {name} on {full} {columns}")
+        });
         let write = match target.is_stream {
             true => insert_once(&full, target),
             false => upsert(schema, &table, &full, target),
@@ -93,6 +91,26 @@ impl Layout {
         )
     }
 }
+
+/// Columns of the index by key. A text may be longer than an entry of a b-tree, and its row would never be written: texts are
+/// indexed by their hash where they come first, else by their beginning.
+fn indexed(keys: &[ColumnPlan]) -> Option<String> {
+    let is_short = |column: &&ColumnPlan| !matches!(column.ty, Type::String | Type::List);
+    let first = keys.first()?;
+    if !is_short(&first) {
+        return Some(format!("using hash ({})", quote(&first.name)));
+    }
+    let one = |column: &ColumnPlan| match column.ty {
+        Type::List => None,
+        Type::String => Some(format!("left({}, {INDEXED_CHARS})", quote(&column.name))),
+        _ => Some(quote(&column.name)),
+    };
+    let columns: Vec<String> = keys.iter().filter_map(one).collect();
+    Some(format!("({})", columns.join(", ")))
+}
+
+/// Characters of a text in an index: far from the 2,704 bytes that an entry may have.
+const INDEXED_CHARS: usize = 120;
 
 fn sql_type(ty: Type) -> &'static str {
     match ty {
@@ -170,7 +188,8 @@ pub(super) fn object(change: &Change) -> String {
     String::from_utf8(out).expect("JSON of texts is UTF-8")
 }
 
-fn without_zero(text: &str) -> std::borrow::Cow<'_, str> {
+/// PostgreSQL has no zero character: identities that differ by nothing else are one row there.
+pub(super) fn without_zero(text: &str) -> Cow<'_, str> {
     match text.contains('\0') {
         true => text.replace('\0', "\u{fffd}").into(),
         false => text.into(),
@@ -178,7 +197,7 @@ fn without_zero(text: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// PostgreSQL has no zero character, in texts or within lists: its escape becomes that of U+FFFD.
-fn unzeroed(literal: &str) -> std::borrow::Cow<'_, str> {
+fn unzeroed(literal: &str) -> Cow<'_, str> {
     if !literal.contains("\\u0000") {
         return literal.into();
     }

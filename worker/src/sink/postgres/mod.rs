@@ -5,7 +5,7 @@
 
 mod layout;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use crds::spec;
@@ -17,7 +17,10 @@ use tokio_postgres::{Client, Config, config::SslMode};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use self::layout::{Layout, TOMBSTONES};
-use super::row::{Change, Key, Target};
+use super::{
+    database::{CONNECT_TIME_MAX, WRITE_TIME_MAX},
+    row::{Change, Key, Target},
+};
 use crate::{cli::Mistake, secrets::Secrets};
 
 /// Where to connect, and which tables there are.
@@ -33,6 +36,19 @@ pub struct Postgres {
     client: Client,
     schema: String,
     layouts: Vec<Layout>,
+    /// Statements that keep others from writing the same tables until the transaction ends.
+    locks: String,
+}
+
+/// What the server itself bounds: a client whose machine is gone would hold its locks until TCP gives up, after hours, and
+/// whoever waits for them would too, one connection for each try.
+fn limits(time: Duration) -> String {
+    let ms = time.as_millis();
+    format!("set local statement_timeout = {ms}; set local idle_in_transaction_session_timeout = {ms}")
+}
+
+fn lock_of(schema: &str, table: &str) -> i64 {
+    xxhash_rust::xxh3::xxh3_64(format!("clickstream {schema}.{table}").as_bytes()).cast_signed()
 }
 
 impl Connector {
@@ -90,7 +106,12 @@ impl Connector {
         let (client, connection) = connected.context("failed to connect to PostgreSQL")?;
         // Ends with the client; what it ends with, the client's calls say too.
         tokio::spawn(async move { drop(connection.await) });
-        let mut postgres = Postgres { client, schema: self.schema.clone(), layouts: self.layouts.clone() };
+        let layouts = self.layouts.clone();
+        let mut locks: Vec<i64> = layouts.iter().map(|layout| lock_of(&self.schema, &layout.table)).collect();
+        // Whoever takes several takes them in the same order.
+        locks.sort_unstable();
+        let locks: Vec<String> = locks.iter().map(|lock| format!("select pg_advisory_xact_lock({lock})")).collect();
+        let mut postgres = Postgres { client, schema: self.schema.clone(), layouts, locks: locks.join("; ") };
         postgres.make_tables().await.context("failed to make tables in PostgreSQL")?;
         Ok(postgres)
     }
@@ -100,7 +121,8 @@ impl Postgres {
     /// Two sinks may start at once: a lock keeps them from making the same table.
     async fn make_tables(&mut self) -> anyhow::Result<()> {
         let transaction = self.client.transaction().await?;
-        transaction.execute("select pg_advisory_xact_lock(8316577)", &[]).await?;
+        let lock = format!("{}; select pg_advisory_xact_lock(8316577)", limits(CONNECT_TIME_MAX));
+        transaction.batch_execute(&lock).await?;
         let exists = "select 1 from pg_namespace where nspname = $1";
         if transaction.query_opt(exists, &[&self.schema]).await?.is_none() {
             transaction.batch_execute(&format!("create schema {}", layout::quote(&self.schema))).await?;
@@ -128,6 +150,8 @@ impl Postgres {
     /// What the server says: then nothing of the batch is there.
     pub async fn write(&mut self, changes: &[Change]) -> anyhow::Result<()> {
         let transaction = self.client.transaction().await?;
+        // Statements of a snapshot from before another's deletion would bring the row back.
+        transaction.batch_execute(&format!("{}; {}", limits(WRITE_TIME_MAX), self.locks)).await?;
         for (at, layout) in self.layouts.iter().enumerate() {
             let batch = Batch::of(changes.iter().filter(|change| change.target == at));
             if let Some(gone) = batch.gone() {
@@ -150,7 +174,7 @@ impl Postgres {
 /// Changes of one table: the newest of each row.
 #[derive(Default)]
 struct Batch<'a> {
-    latest: BTreeMap<&'a str, &'a Change>,
+    latest: BTreeMap<Cow<'a, str>, &'a Change>,
     events: Vec<&'a Change>,
 }
 
@@ -159,7 +183,9 @@ impl<'a> Batch<'a> {
         let mut batch = Self::default();
         for change in changes {
             match &change.key {
-                Key::Row { id, .. } | Key::Gone { id, .. } => drop(batch.latest.insert(id, change)),
+                Key::Row { id, .. } | Key::Gone { id, .. } => {
+                    batch.latest.insert(layout::without_zero(id), change);
+                }
                 Key::Event { .. } => batch.events.push(change),
             }
         }
