@@ -106,6 +106,12 @@ diagnose() {
         k logs "$pod" --tail=15 --all-containers 2>&1
         k logs "$pod" --tail=8 --all-containers --previous 2>/dev/null
     done
+    echo "--- the last words of all parts, and how far ingesters are"
+    for pod in $(k get pods -o 'jsonpath={range .items[?(@.status.phase=="Running")]}{.metadata.name}{"\n"}{end}' | grep -v '^kafka-'); do
+        echo "--- $pod"
+        k logs "$pod" --tail=6 2>&1 | cut -c1-400
+        k get --raw "/api/v1/namespaces/$NAMESPACE/pods/$pod:9090/proxy/metrics" 2>/dev/null | grep '^clickstream_ingest_' | head -6
+    done
     echo "--- events"
     k get events --sort-by=.lastTimestamp | tail -25
     echo "--- operator"
