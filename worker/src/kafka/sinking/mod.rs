@@ -9,6 +9,7 @@
 //! Offsets move only behind what is written. A database that is down is tried again, with longer pauses, for as long as it
 //! takes; nothing else of the pipeline waits for it, and it stays a member of its group. After a failed transaction everything that is not committed is read again.
 
+mod asking;
 mod board;
 mod console;
 mod destination;
@@ -44,7 +45,7 @@ use super::{
     connection::Connection,
     context::is_news,
     names::Names,
-    unread::{Unread, watermarks},
+    unread::Unread,
 };
 use crate::{
     health::HealthServer,
@@ -56,9 +57,9 @@ use crate::{
 };
 use board::{Board, Membership, Metrics, inputs};
 use destination::{Destination, Input, Store, changes, destination, topics};
-use files::{Offsets, Positions};
+use files::Offsets;
 use topic::{Producers, TopicSink};
-use turns::{Leftover, Silent, Turns};
+use turns::{Leftover, Turns};
 use writing::Written;
 
 /// A record of a batch.
@@ -100,15 +101,6 @@ pub fn run(
     health.stop();
     ended
 }
-
-/// How long a question to Kafka may take that nothing can go on without: less than the group waits for a member to poll.
-const INSIST_TIME_MAX: Duration = Duration::from_secs(240);
-
-/// How long a partition that has something may give nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
-
-/// Offsets at a topic's end that may be markers of transactions: nobody reads them.
-const MARKERS_MAX: i64 = 16;
 
 /// What a poll gave.
 enum Polled {
@@ -281,56 +273,6 @@ impl Member<'_> {
         Ok(true)
     }
 
-    /// Whether a partition of ours gives nothing although it has something: librdkafka may be told of no offset where a broker
-    /// that is just going away answers, and never asks again. Another session does; once for the same offsets, because nobody
-    /// can tell records from the remains of transactions.
-    fn is_left_out(&mut self) -> bool {
-        if self.given_at.elapsed() < SILENCE_MAX {
-            return false;
-        }
-        self.given_at = Instant::now();
-        let Ok(silent) = self.silent() else { return false };
-        let is_news = !silent.is_empty() && silent != self.turns.silent;
-        if is_news {
-            tracing::warn!(?silent, "partitions give nothing although they have something; joining the group anew");
-        }
-        self.turns.silent = silent;
-        is_news
-    }
-
-    fn silent(&self) -> KafkaResult<Silent> {
-        let mut asked = TopicPartitionList::new();
-        let positions = self.consumer.position()?;
-        for place in positions.elements().iter().filter(|place| place.offset().to_raw().is_none_or(|at| at < 0)) {
-            asked.add_partition(place.topic(), place.partition());
-        }
-        let mut silent = Silent::new();
-        if asked.count() > 0 {
-            for place in self.consumer.committed_offsets(asked, REQUEST_TIME_MAX)?.elements() {
-                let (start, end) = watermarks(&self.consumer, place.topic(), place.partition())?;
-                let from = place.offset().to_raw().unwrap_or_default().max(start);
-                if end - from > MARKERS_MAX {
-                    silent.push((place.topic().to_owned(), place.partition(), from));
-                }
-            }
-        }
-        Ok(silent)
-    }
-
-    /// Whether a topic of results is ours, and written but for what may be markers of transactions.
-    fn has_written(&self, topic: &str) -> bool {
-        let is_ours = self.consumer.assignment().is_ok_and(|given| given.find_partition(topic, 0).is_some());
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(topic, 0);
-        let written = || {
-            let told = self.consumer.committed_offsets(asked, REQUEST_TIME_MAX).ok()?;
-            let committed = told.find_partition(topic, 0)?.offset().to_raw().filter(|offset| *offset >= 0);
-            let (start, end) = watermarks(&self.consumer, topic, 0).ok()?;
-            Some(end - committed.unwrap_or(start) <= MARKERS_MAX)
-        };
-        is_ours && written() == Some(true)
-    }
-
     /// Writes a batch with its offsets; after a failure everything that is not committed is read again.
     fn transact(&mut self, topic: &mut TopicSink, batch: &[Record]) -> anyhow::Result<()> {
         if batch.is_empty() {
@@ -480,19 +422,6 @@ impl Member<'_> {
         Ok(())
     }
 
-    /// Takes a question to Kafka until it is answered, or somebody asks for the end.
-    fn insist<T>(&self, what: &'static str, ask: impl Fn() -> KafkaResult<T>) -> anyhow::Result<T> {
-        let deadline = Instant::now() + INSIST_TIME_MAX;
-        loop {
-            match ask() {
-                Ok(answer) => return Ok(answer),
-                Err(error) if Instant::now() > deadline => return Err(failed(what, &self.group, error).into()),
-                Err(error) if is_news(&format!("{what}: {error}")) => tracing::warn!(%error, "waiting for Kafka"),
-                Err(_) => thread::park_timeout(LOOK_EVERY),
-            }
-        }
-    }
-
     /// Moves the group's offsets. What cannot be moved is read again: that changes nothing.
     fn commit(&self, offsets: &Offsets) {
         if offsets.is_empty() {
@@ -508,25 +437,6 @@ impl Member<'_> {
         {
             tracing::warn!(%error, "offsets are not moved; some records come again");
         }
-    }
-}
-
-impl Positions for Member<'_> {
-    fn committed(&self, topic: &str, partition: i32) -> anyhow::Result<Option<u64>> {
-        let mut asked = TopicPartitionList::new();
-        asked.add_partition(topic, partition);
-        let told =
-            self.insist("ask for offsets of", || self.consumer.committed_offsets(asked.clone(), REQUEST_TIME_MAX))?;
-        let offset = told.find_partition(topic, partition).and_then(|found| found.offset().to_raw());
-        Ok(offset.and_then(|offset| u64::try_from(offset).ok()))
-    }
-
-    fn begin(&self, topic: &str, partition: i32, offset: u64) {
-        self.commit(&Offsets::from([((topic.to_owned(), partition), offset)]));
-    }
-
-    fn group(&self) -> &str {
-        &self.group
     }
 }
 
