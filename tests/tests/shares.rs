@@ -1,5 +1,6 @@
 //! Replicas of a dataset ingester over a real Kafka, one killed and one added amid the work: every row is there once, whether the
-//! files lie on a disk or in a bucket of an S3 server that others wrote; and none is late, however far shares came apart.
+//! files lie on a disk or in a bucket of an S3 server that others wrote, or a whole machine vanishes; and none is late, however far
+//! shares came apart.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -8,6 +9,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use crds::Checked;
@@ -16,7 +18,7 @@ use serde_json::Value;
 use tests::{
     binary::{free_address, run},
     bucket::Bucket,
-    kafka::{Broker, read_topic},
+    kafka::{Broker, Trio, read_topic},
     roles::{PATIENCE, Role, SIGCONT, SIGSTOP, get, role, set_up, wait},
 };
 use worker::sink::parquet::Shelf as _;
@@ -35,7 +37,8 @@ fn time_of(id: u64) -> u64 {
 const COMMITTED: &str = "clickstream_ingest_events_total{ingester=\"rows\"}";
 const COMPLETE: &str = "clickstream_ingest_complete{ingester=\"rows\"}";
 
-fn manifest(directory: &Path, broker: &Broker, place: &str) -> PathBuf {
+fn manifest(directory: &Path, bootstrap: &str, place: &str, (files, rate): ([u64; 2], u64)) -> PathBuf {
+    let replication = if bootstrap.contains(',') { ", replicationFactor: 3" } else { "" };
     let text = format!(
         "apiVersion: clickstream.dev/v1alpha1
 kind: ClickstreamPipeline
@@ -43,12 +46,12 @@ metadata: {{name: shares}}
 spec:
   kafka: {{bootstrapServers: ['{}']}}
   topics:
-  - {{name: rows, partitions: 3}}
+  - {{name: rows, partitions: 3{replication}}}
   ingest:
   - name: rows
     topic: rows
     replicas: 2
-    dataset: {{{place}, format: jsonl, eventsPerSecond: {RATE}}}
+    dataset: {{{place}, format: jsonl, eventsPerSecond: {rate}}}
   streams:
   - name: rows
     topics: [rows]
@@ -63,14 +66,14 @@ spec:
   sinks:
   - {{name: bronze, topics: [rows], parquet: {{path: '{}', rollEvery: 1s}}}}
 ",
-        broker.address,
+        bootstrap.replace(',', "', '"),
         directory.join("bronze").display()
     );
     let file = directory.join("shares.yaml");
     fs::write(&file, text).unwrap();
     fs::create_dir(directory.join("data")).unwrap();
     let mut id = 0;
-    for (number, rows) in ROWS.into_iter().enumerate() {
+    for (number, rows) in files.into_iter().enumerate() {
         let mut lines = String::new();
         for _ in 0..rows {
             writeln!(lines, "{{\"id\":{id},\"user\":\"u{}\",\"at\":{}}}", id % USERS, time_of(id)).unwrap();
@@ -86,9 +89,9 @@ fn replica(manifest: &Path, more: &[&str]) -> Role {
 }
 
 /// Numbers of the rows in the topic, of which there are as many as in the files.
-fn ids(checked: &Checked) -> BTreeSet<u64> {
+fn ids(checked: &Checked, files: [u64; 2]) -> BTreeSet<u64> {
     let records = read_topic(checked, "rows", 3).unwrap();
-    assert_eq!(records.len() as u64, all());
+    assert_eq!(records.len() as u64, files.iter().sum::<u64>());
     let id = |value: Vec<u8>| serde_json::from_slice::<Value>(&value).unwrap()["id"].as_u64().unwrap();
     records.into_iter().map(|record| id(record.value.unwrap())).collect()
 }
@@ -144,10 +147,57 @@ fn all() -> u64 {
     ROWS.iter().sum()
 }
 
+/// Rows that replicas have committed since they began, as far as they tell.
+fn committed(replicas: &[Role]) -> f64 {
+    replicas.iter().filter_map(|replica| replica.figure(COMMITTED).ok().flatten()).sum()
+}
+
+/// Rows of the datasets of which a machine vanishes, and how many go a second.
+const FEW: [u64; 2] = [20_000, 15_000];
+const SLOWLY: u64 = 500;
+
+/// How long nothing may move then.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// A machine that vanishes closes no connection: its broker says nothing more, and a replica of the ingester is gone with it.
+#[test]
+fn a_machine_that_vanishes_stops_nobody_for_long() {
+    let (mut kafka, directory) = (Trio::start().unwrap(), tempfile::tempdir().unwrap());
+    let manifest = manifest(directory.path(), &kafka.bootstrap, "path: data", (FEW, SLOWLY));
+    let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
+    set_up(&manifest).unwrap();
+    let mut replicas: Vec<Role> = (0..3).map(|_| replica(&manifest, &[])).collect();
+    for machine in 0..kafka.brokers.len() {
+        for replica in &mut replicas {
+            replica.wait_for_figure(COMMITTED, |rows| rows > 100.0).unwrap();
+        }
+        kafka.brokers[machine].process.signal(SIGSTOP).unwrap();
+        let since = Instant::now();
+        replicas.remove(0).running.kill().unwrap();
+        replicas.push(replica(&manifest, &[]));
+        let before = committed(&replicas);
+        // Whose shares nobody has holds all others up after a while: this is more than is committed ahead of them.
+        let moves = || committed(&replicas) > before + 2_000.0;
+        while !moves() {
+            let told = || replicas.iter().map(|replica| replica.running.complaints()).collect::<String>();
+            assert!(since.elapsed() < SILENCE_MAX, "nothing moves after machine {machine} has vanished: {}", told());
+            std::thread::park_timeout(Duration::from_millis(50));
+        }
+        println!("machine {machine} vanished: 2,000 rows later after {:.1} s", since.elapsed().as_secs_f64());
+        kafka.brokers[machine].kill().unwrap();
+        kafka.brokers[machine].restart().unwrap();
+        kafka.wait_for_copies().unwrap();
+    }
+    for replica in &mut replicas {
+        replica.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
+    }
+    assert_eq!(ids(&checked, FEW).len() as u64, FEW.iter().sum::<u64>());
+}
+
 #[test]
 fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
     let (broker, directory) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
-    let manifest = manifest(directory.path(), &broker, "path: data");
+    let manifest = manifest(directory.path(), &broker.address, "path: data", (ROWS, RATE));
     let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
     set_up(&manifest).unwrap();
     let [mut victim, mut sleeper] = [(); 2].map(|()| replica(&manifest, &[]));
@@ -167,7 +217,7 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
         replica.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
         replica.wait_until_ready().unwrap();
     }
-    assert_eq!(ids(&checked).len() as u64, all());
+    assert_eq!(ids(&checked, ROWS).len() as u64, all());
     for replica in [added, sleeper] {
         let told = replica.end_in_order().unwrap().stderr;
         assert!(told.contains(&format!("ingester rows: complete, {} events, ", all())), "{told}");
@@ -176,7 +226,7 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
     // Whoever comes later finds nothing to do.
     let late = replica(&manifest, &["--until-done"]).running.wait(PATIENCE).unwrap();
     assert!(late.status.success() && late.stderr.contains(&format!("complete, {} events", all())), "{}", late.stderr);
-    assert_eq!(ids(&checked).len() as u64, all());
+    assert_eq!(ids(&checked, ROWS).len() as u64, all());
     let rows = prove(&manifest);
     prove_history(&manifest, rows);
 }
@@ -185,7 +235,8 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
 fn rows_of_a_bucket_are_written_once_too() {
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
     let directory = bucket.directory.path();
-    let manifest = manifest(directory, &broker, "path: 's3://lake/rows/', credentialsSecret: lake");
+    let manifest =
+        manifest(directory, &broker.address, "path: 's3://lake/rows/', credentialsSecret: lake", (ROWS, RATE));
     let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
     set_up(&manifest).unwrap();
     let replica = || Role::start_as(bucket.role("ingest", &manifest, &["--name", "rows"]).unwrap()).unwrap();
@@ -213,6 +264,6 @@ fn rows_of_a_bucket_are_written_once_too() {
     for replica in [&mut added, &mut other] {
         replica.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
     }
-    assert_eq!(ids(&checked).len() as u64, all());
+    assert_eq!(ids(&checked, ROWS).len() as u64, all());
     [added, other].into_iter().for_each(|replica| drop(replica.end_in_order().unwrap()));
 }

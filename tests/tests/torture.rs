@@ -1,9 +1,9 @@
-//! Everything that can be killed is killed while events flow: three brokers, every role, both stores, sleepers, a rebalance
-//! storm, damaged checkpoints, and the whole cluster gone for longer than any of its clients waits. In the end PostgreSQL,
-//! Couchbase's double and the API show what the naive reference says of the raw topic, to the last row.
+//! Everything that can be killed is killed while events flow: three brokers, which fall silent too, every role, both stores,
+//! sleepers, a rebalance storm, damaged checkpoints, and the whole cluster gone for longer than any of its clients waits. In
+//! the end PostgreSQL, Couchbase's double and the API show what the naive reference says of the raw topic, to the last row.
 //!
 //! `TORTURE_RATE` are the events a second; `TORTURE_PAUSE` the seconds that sleepers sleep and stores are away;
-//! `TORTURE_ROUNDS` how often every broker is killed.
+//! `TORTURE_ROUNDS` how often every broker is killed and falls silent.
 //! Needs PostgreSQL, Java and Maven (`tests/run` installs them).
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -42,6 +42,18 @@ fn brokers(world: &mut World) {
     for at in 0..world.kafka.brokers.len() {
         world.endure(&format!("broker {at} killed"), |world| world.kafka.brokers[at].kill()).unwrap();
         world.endure(&format!("broker {at} back"), |world| world.kafka.brokers[at].restart()).unwrap();
+        world.kafka.wait_for_copies().unwrap();
+    }
+}
+
+/// Every broker in turn falls silent, as one on a machine that vanishes: no connection is closed, and nothing is answered.
+fn silent_brokers(world: &mut World) {
+    for at in 0..world.kafka.brokers.len() {
+        let (sold, since) = (world.sold(), Instant::now());
+        world.kafka.brokers[at].process.signal(SIGSTOP).unwrap();
+        world.go_on(&format!("broker {at} silent"), since, sold, &EVERYWHERE).unwrap();
+        world.kafka.brokers[at].kill().unwrap();
+        world.kafka.brokers[at].restart().unwrap();
         world.kafka.wait_for_copies().unwrap();
     }
 }
@@ -194,7 +206,10 @@ fn whatever_is_killed_every_event_counts_once() {
     (0..2).for_each(|_| world.add_processor().unwrap());
     world.go_on("the first events", begun, rate as i64, &EVERYWHERE).unwrap();
 
-    (0..setting("TORTURE_ROUNDS", 1)).for_each(|_| brokers(&mut world));
+    for _ in 0..setting("TORTURE_ROUNDS", 1) {
+        brokers(&mut world);
+        silent_brokers(&mut world);
+    }
     roles(&mut world);
     sleeper_and_stores(&mut world, pause);
     storm(&mut world);

@@ -3,9 +3,10 @@
 use std::{
     io,
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
-use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
 use crate::ports::LogError;
 
@@ -74,13 +75,21 @@ impl<J: Send + 'static, T: Send + 'static> Aside<J, T> {
     /// # Errors
     /// What the job says.
     pub(super) fn look(&mut self) -> Result<Option<T>, LogError> {
+        self.wait(Duration::ZERO)
+    }
+
+    /// As [`Aside::settle`], at most for so long: where the job has not ended by then, [`Aside::is_busy`] says so.
+    ///
+    /// # Errors
+    /// What the job says.
+    pub(super) fn wait(&mut self, limit: Duration) -> Result<Option<T>, LogError> {
         if !self.is_busy {
             return Ok(None);
         }
-        let outcome = match self.outcomes.try_recv() {
+        let outcome = match self.outcomes.recv_timeout(limit) {
             Ok(outcome) => outcome,
-            Err(TryRecvError::Empty) => return Ok(None),
-            Err(TryRecvError::Disconnected) => Err(LogError::Closed),
+            Err(RecvTimeoutError::Timeout) => return Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(LogError::Closed),
         };
         self.is_busy = false;
         outcome.map(Some)

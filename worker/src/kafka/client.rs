@@ -51,6 +51,9 @@ impl Cluster {
         base.set("reconnect.backoff.max.ms", "3000");
         // A machine that is gone says nothing at all: whoever connects to it turns to another sooner than after 30 s.
         base.set("socket.connection.setup.timeout.ms", "10000");
+        // Nor does it close connections that it has: a request is given up, and with it the connection, after this and not after
+        // a minute. Requests that may take longer at a broker, as to join a group, have limits of their own.
+        base.set("socket.timeout.ms", REQUEST_TIME_MAX.as_millis().to_string());
         base.set("topic.metadata.refresh.interval.ms", "30000");
         base.set("allow.auto.create.topics", "false");
         base.set_log_level(RDKafkaLogLevel::Warning);

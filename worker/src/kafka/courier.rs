@@ -1,6 +1,8 @@
 //! A share's inlet on a thread of its own: a commit is handed over and waited for with the next one of the same share, so
 //! that those of other shares go on meanwhile.
 
+use std::time::Duration;
+
 use engine::time::Millis;
 
 use super::{aside::Aside, inlet::KafkaInlet};
@@ -74,18 +76,12 @@ impl Courier {
         self.progress.as_ref()
     }
 
-    /// Waits for the commit that is under way. An error means that it, and nothing after it, counts.
-    pub(super) fn settle(&mut self) -> Result<(), LogError> {
-        let parcel = self.aside.settle()?;
+    /// Waits for the commit that is under way, at most for so long; whether it has ended. An error means that it, and nothing
+    /// after it, counts.
+    pub(super) fn settle(&mut self, limit: Duration) -> Result<bool, LogError> {
+        let parcel = self.aside.wait(limit)?;
         self.hear(parcel);
-        Ok(())
-    }
-
-    /// As [`Courier::settle`], where it has ended already.
-    pub(super) fn look(&mut self) -> Result<(), LogError> {
-        let parcel = self.aside.look()?;
-        self.hear(parcel);
-        Ok(())
+        Ok(!self.aside.is_busy())
     }
 
     fn hear(&mut self, parcel: Option<Parcel>) {
@@ -95,9 +91,8 @@ impl Courier {
         }
     }
 
-    /// Hands a commit over, once the one before has succeeded.
+    /// Hands a commit over; the one before must have [`settled`](Self::settle).
     pub(super) fn send(&mut self, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
-        self.settle()?;
         let mut parcel = self.idle.take().ok_or(LogError::Closed)?;
         parcel.fill(records, progress);
         self.aside.give(parcel)

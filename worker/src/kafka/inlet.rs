@@ -44,6 +44,10 @@ const RETRY: std::ops::Range<Duration> = Duration::from_millis(100)..Duration::f
 /// How long a call that belongs to a transaction may take before it counts as failed and is made again.
 const CALL_TIME_MAX: Duration = Duration::from_secs(15);
 
+/// After how long a producer that is told again and again that a call takes its time is given up for another: nothing says that
+/// it ever comes to an end, and whoever asks brokers anew does.
+const PRODUCER_TIME_MAX: Duration = Duration::from_secs(60);
+
 /// What an inlet and its owner share.
 #[derive(Clone, Debug, Default)]
 pub struct Wire {
@@ -170,7 +174,9 @@ impl KafkaInlet {
 
     /// Takes the id over, and reads what was committed under it.
     fn open(&mut self) -> Result<(), LogError> {
-        self.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))?;
+        while !self.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))? {
+            self.producer = producer(&self.cluster, &self.id)?;
+        }
         self.progress = self.patiently(Self::read_progress)?;
         self.partitions = self.patiently(|inlet| count_partitions(&inlet.producer, &inlet.place))?;
         // Whoever has nothing to write for long would else look as if Kafka were still away.
@@ -230,19 +236,23 @@ impl KafkaInlet {
         }
     }
 
-    /// Makes a call until it succeeds, unless the pipeline stops or nothing will help.
+    /// Makes a call until it succeeds, unless the pipeline stops or nothing will help; whether it did, for this producer may be
+    /// of no more use.
     fn insist(
         &self,
         action: &'static str,
         mut call: impl FnMut(&Self) -> Result<(), KafkaError>,
-    ) -> Result<(), LogError> {
-        let mut pause = RETRY.start;
+    ) -> Result<bool, LogError> {
+        let (mut pause, begun) = (RETRY.start, Instant::now());
         loop {
-            let Err(error) = call(self) else { return Ok(()) };
+            let Err(error) = call(self) else { return Ok(true) };
             match remedy(&error) {
                 Remedy::Leave => return Err(LogError::Fenced),
                 Remedy::Fail | Remedy::Abort | Remedy::Stop => return Err(failed(action, &self.place, error)),
                 Remedy::Again => self.rest(&error, &mut pause)?,
+            }
+            if begun.elapsed() >= PRODUCER_TIME_MAX {
+                return Ok(false);
             }
         }
     }
@@ -273,12 +283,13 @@ impl KafkaInlet {
         let attempt = OwnedHeaders::new().insert(Header { key: ATTEMPT, value: mark.attempt.as_ref() });
         let record = BaseRecord::to(&self.progress_topic).partition(0).key(key).payload(&mark.progress);
         enqueue(&self.producer, record.headers(attempt))?;
+        let (begun, mut pause) = (Instant::now(), RETRY.start);
         loop {
             match commit(&self.producer, CALL_TIME_MAX) {
                 // Whether it happened is not known yet; the same call finds out.
-                Err(error) if remedy(&error) == Remedy::Again && !self.wire.stop.load(Ordering::Acquire) => {
-                    if is_news(&format!("commit: {error}")) {
-                        tracing::warn!(%error, "a commit takes long");
+                Err(error) if remedy(&error) == Remedy::Again && begun.elapsed() < PRODUCER_TIME_MAX => {
+                    if self.rest(&error, &mut pause).is_err() {
+                        return Err(error);
                     }
                 }
                 ended => return ended,
@@ -344,7 +355,7 @@ impl KafkaInlet {
             inlet.producer.abort_transaction(CALL_TIME_MAX)
         });
         match aborted {
-            Ok(()) => Ok(true),
+            Ok(is_over) => Ok(is_over),
             Err(LogError::Closed) => Err(LogError::Closed),
             Err(_) => Ok(false),
         }
@@ -388,7 +399,8 @@ impl IngestLog for KafkaInlet {
                 let topics: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
                 return Err(LogError::UnknownTopic(topics.into_iter().collect::<Vec<_>>().join(", ")));
             }
-            if matches!(remedy, Remedy::Abort | Remedy::Again) && self.abort()? {
+            // Of a commit that takes too long nobody knows yet whether it happens.
+            if remedy == Remedy::Abort && self.abort()? {
                 self.rest(&error, &mut pause)?;
                 continue;
             }

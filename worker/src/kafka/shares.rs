@@ -34,6 +34,10 @@ use crate::ports::{IngestLog, IngestRecord, LogError, Shares, share_name};
 /// who lives.
 const AFTER_FENCED: Duration = Duration::from_millis(SESSION_MS as u64);
 
+/// How often whoever waits for brokers takes part in the group's affairs meanwhile: while one of its members does not, nobody is
+/// given anything.
+const TAKE_PART_EVERY: Duration = Duration::from_millis(50);
+
 /// How long the first question for what all replicas have committed may take, and each step of it.
 const HEAR_TIME_MAX: Duration = Duration::from_secs(3);
 const HEAR_STEP: Duration = Duration::from_millis(100);
@@ -83,12 +87,16 @@ impl KafkaShares {
         })
     }
 
-    /// The shares that the group gives us.
-    fn given(&self) -> Result<BTreeSet<u32>, LogError> {
-        // There are no records: polling takes part in the group's affairs.
+    /// Takes part in the group's affairs. There are no records.
+    fn take_part(&self) {
         if let Some(Err(error)) = self.group.poll(Duration::ZERO) {
             tracing::debug!(%error, "the group of replicas says");
         }
+    }
+
+    /// The shares that the group gives us.
+    fn given(&self) -> Result<BTreeSet<u32>, LogError> {
+        self.take_part();
         let place = &self.cluster.bootstrap;
         let assigned = self.group.assignment().map_err(|error| failed("ask the group at", place, error))?;
         Ok(assigned.elements().iter().map(|share| share.partition() as u32).collect())
@@ -104,6 +112,10 @@ impl KafkaShares {
         let opened: Vec<(u32, Result<Courier, LogError>)> = thread::scope(|scope| {
             let threads: Vec<_> =
                 shares.into_iter().map(|share| (share, scope.spawn(move || connect(share)))).collect();
+            while !threads.iter().all(|(_, thread)| thread.is_finished()) {
+                self.take_part();
+                thread::park_timeout(TAKE_PART_EVERY);
+            }
             let joined = |thread: thread::ScopedJoinHandle<'_, _>| thread.join().unwrap_or(Err(LogError::Closed));
             threads.into_iter().map(|(share, thread)| (share, joined(thread))).collect()
         });
@@ -120,18 +132,35 @@ impl KafkaShares {
         Ok(())
     }
 
-    /// Hears how commits ended; whether a share was lost by that.
-    fn hear(&mut self, how: fn(&mut Courier) -> Result<(), LogError>) -> Result<bool, LogError> {
-        let mut lost = Vec::new();
-        for (share, courier) in &mut self.open {
-            match how(courier) {
+    /// Hears how commits ended, and waits for all of them if it is asked to; whether a share was lost by that.
+    fn hear(&mut self, to_the_end: bool) -> Result<bool, LogError> {
+        let shares: Vec<u32> = self.open.keys().copied().collect();
+        let mut is_lost = false;
+        for share in shares {
+            match if to_the_end { self.settle(share) } else { self.look(share, Duration::ZERO).map(drop) } {
                 Ok(()) => {}
-                Err(LogError::Fenced) => lost.push(*share),
+                Err(LogError::Fenced) => is_lost = true,
                 Err(error) => return Err(error),
             }
         }
-        lost.iter().for_each(|share| self.lose(*share));
-        Ok(!lost.is_empty())
+        Ok(is_lost)
+    }
+
+    /// Waits for a share's commit, and takes part in the group's affairs meanwhile.
+    fn settle(&mut self, share: u32) -> Result<(), LogError> {
+        while !self.look(share, TAKE_PART_EVERY)? {
+            self.take_part();
+        }
+        Ok(())
+    }
+
+    /// Waits for a share's commit, at most for so long; whether it has ended. A share that is another's now is ours no more.
+    fn look(&mut self, share: u32, limit: Duration) -> Result<bool, LogError> {
+        let ended = self.open.get_mut(&share).ok_or(LogError::Fenced)?.settle(limit);
+        if matches!(ended, Err(LogError::Fenced)) {
+            self.lose(share);
+        }
+        ended
     }
 
     /// Another replica has this share now.
@@ -155,7 +184,7 @@ impl Shares for KafkaShares {
         if self.wire.stop.load(Ordering::Acquire) {
             return Err(LogError::Closed);
         }
-        let is_lost = self.hear(Courier::look)?;
+        let is_lost = self.hear(false)?;
         let (given, now) = (self.given()?, Instant::now());
         self.fenced.retain(|share, until| given.contains(share) && now < *until);
         let taken: Vec<u32> = self.open.keys().filter(|share| !given.contains(share)).copied().collect();
@@ -165,7 +194,7 @@ impl Shares for KafkaShares {
             return Ok(None);
         }
         // From here on what is committed counts, and only that.
-        self.hear(Courier::settle)?;
+        self.hear(true)?;
         taken.iter().for_each(|share| drop(self.open.remove(share)));
         self.open_all(wanted)?;
         let ours: Vec<u32> = self.open.keys().copied().collect();
@@ -199,12 +228,8 @@ impl Shares for KafkaShares {
 impl IngestLog for KafkaShares {
     fn commit(&mut self, ingester: &str, records: &[IngestRecord<'_>], progress: &[u8]) -> Result<(), LogError> {
         let share = self.share_of(ingester).ok_or(LogError::Fenced)?;
-        let courier = self.open.get_mut(&share).ok_or(LogError::Fenced)?;
-        let sent = courier.send(records, progress);
-        if matches!(sent, Err(LogError::Fenced)) {
-            self.lose(share);
-        }
-        sent
+        self.settle(share)?;
+        self.open.get_mut(&share).ok_or(LogError::Fenced)?.send(records, progress)
     }
 
     fn progress(&self, ingester: &str) -> Result<Option<Vec<u8>>, LogError> {
