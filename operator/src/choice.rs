@@ -9,6 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     accepted::{self, Accepted, Verdict, judge},
+    deletion::FINALIZER,
     desired::{MANIFEST_KEY, Owner, config_map_name},
     observed::{Kind, Objects, Reading},
     steps::preview,
@@ -95,6 +96,11 @@ fn last_accepted(pipeline: &ClickstreamPipeline, owner: &Owner, observed: &Readi
     accepted::read(&owner.name, config_map["data"][MANIFEST_KEY].as_str()?)
 }
 
+/// Whether a pipeline still has its topics: one that is being deleted does as long as its data is.
+fn holds(pipeline: &ClickstreamPipeline) -> bool {
+    pipeline.metadata.deletion_timestamp.is_none() || pipeline.finalizers().iter().any(|one| one == FINALIZER)
+}
+
 /// Two pipelines that look after one topic would undo each other's work: the older one keeps it.
 fn conflict<'a>(
     pipeline: &ClickstreamPipeline,
@@ -102,7 +108,7 @@ fn conflict<'a>(
 ) -> Option<String> {
     let place = |one: &ClickstreamPipeline| (one.creation_timestamp(), one.namespace(), one.name_any());
     let mut older: Vec<&ClickstreamPipeline> = others
-        .filter(|other| other.uid() != pipeline.uid() && other.metadata.deletion_timestamp.is_none())
+        .filter(|other| other.uid() != pipeline.uid() && holds(other))
         .filter(|other| place(other) < place(pipeline) && share_brokers(&other.spec, &pipeline.spec))
         .collect();
     older.sort_by_key(|other| place(other));
@@ -175,6 +181,12 @@ mod tests {
         let mut elsewhere = both[1].clone();
         elsewhere.spec.kafka.as_mut().unwrap().bootstrap_servers = vec!["elsewhere:9092".into()];
         assert!(chosen(&elsewhere, &both).refused.is_none());
+        // Whoever goes with its data has it until that is gone; else nothing keeps the topic from the next.
+        let mut leaving = both;
+        leaving[0].metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        assert!(chosen(&leaving[1], &leaving).refused.is_none());
+        leaving[0].metadata.finalizers = Some(vec![FINALIZER.into()]);
+        assert!(chosen(&leaving[1], &leaving).refused.is_some());
     }
 
     #[test]

@@ -116,21 +116,23 @@ pub fn decide(facts: &Facts<'_>) -> Next {
     }
 }
 
-/// Topics that go with `pipeline` and that another one on the same brokers uses, and who that is. Those stay.
+/// Topics that go with `pipeline`, those that it made for itself among them, and that another one on the same brokers uses, and
+/// who that is. Those stay.
 #[must_use]
 pub fn used<'a>(
     pipeline: &ClickstreamPipeline,
     others: impl Iterator<Item = &'a ClickstreamPipeline>,
 ) -> BTreeMap<String, String> {
     let mut used = BTreeMap::new();
+    let (named, its_own) = (pipeline.spec.topics_to_delete(), format!("{}.", pipeline.name_any()));
+    let goes = |topic: &str| named.contains(&topic) || (pipeline.spec.deletes_its_own() && topic.starts_with(&its_own));
     for other in others.filter(|other| other.uid() != pipeline.uid() && other.metadata.deletion_timestamp.is_none()) {
         if !share_brokers(&other.spec, &pipeline.spec) {
             continue;
         }
-        let theirs = |topic: &str| other.spec.topics.iter().any(|one| one.name == topic);
-        for topic in pipeline.spec.topics_to_delete().into_iter().filter(|topic| theirs(topic)) {
+        for topic in other.spec.topics.iter().filter(|topic| goes(&topic.name)) {
             let who = format!("{}/{}", other.namespace().unwrap_or_default(), other.name_any());
-            used.entry(topic.to_owned()).or_insert(who);
+            used.entry(topic.name.clone()).or_insert(who);
         }
     }
     used

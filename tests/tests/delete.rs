@@ -1,4 +1,5 @@
-//! `clickstream setup --delete` against a real broker: what the manifest asks for goes, what it does not ask for stays.
+//! `clickstream setup --delete` against a real broker: what the manifest asks for goes, what it does not ask for stays;
+//! and whoever is made again under its name begins at the beginning.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
@@ -9,9 +10,9 @@ use std::{
 };
 
 use tests::{
-    binary::{root, run},
+    binary::{free_address, root, run},
     kafka::{Broker, make_topic},
-    roles::{PATIENCE, role, set_up},
+    roles::{PATIENCE, Role, get, role, set_up, wait},
 };
 use worker::{
     kafka::{admin::Admin, client::Cluster},
@@ -81,4 +82,58 @@ fn what_is_asked_for_goes_and_nothing_else() {
 
     // Again there is nothing to do.
     assert_eq!(delete(&all, &["--keep", "used"]), "none of the topics that go with the pipeline is there\n");
+}
+
+/// A pipeline that goes with everything that it made for itself, and leaves its raw topic.
+fn again(folder: &Path, broker: &Broker, adopt: bool) -> PathBuf {
+    let text = format!(
+        "apiVersion: clickstream.dev/v1alpha1
+kind: ClickstreamPipeline
+metadata: {{name: again}}
+spec:
+  deletionPolicy: Delete
+  kafka: {{bootstrapServers: ['{}']}}
+  topics:
+  - {{name: views, partitions: 2, deletionPolicy: Retain, adopt: {adopt}}}
+  ingest:
+  - {{name: made, topic: views, synthetic: {{count: {EVENTS}, fields: {{user: {{choice: [a, b, c]}}, at: {{now: {{}}}}}}}}}}
+  streams:
+  - {{name: views, topics: [views], key: user, eventTime: {{field: at}}, fields: [{{name: user, type: string}}, {{name: at, type: timestamp}}]}}
+  tables:
+  - {{name: totals, from: views, window: {{tumbling: 1h}}, groupBy: [user], select: {{views: count()}}}}
+",
+        broker.address
+    );
+    let file = folder.join(format!("again-{adopt}.yaml"));
+    fs::write(&file, text).unwrap();
+    file
+}
+
+const EVENTS: u64 = 3_000;
+
+/// Processes until every event is counted.
+fn count_all(manifest: &Path) {
+    let page = free_address().unwrap();
+    let process = Role::start("process", manifest, &["--threads", "1"]).unwrap();
+    let serve = Role::start("serve", manifest, &["--listen", &page]).unwrap();
+    let counted = |ledger: &Option<serde_json::Value>| {
+        ledger.as_ref().is_some_and(|ledger| ledger["tables"][0]["counted"] == EVENTS && ledger["unaccounted"] == 0)
+    };
+    wait("every event is counted", || get(&page, "/api/v1/ledger"), counted);
+    [process, serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+#[test]
+fn a_pipeline_that_is_made_again_begins_at_the_beginning() {
+    let broker = Broker::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let [first, second] = [false, true].map(|adopt| again(folder.path(), &broker, adopt));
+    set_up(&first).unwrap();
+    let ingest = Role::start("ingest", &first, &["--name", "made", "--until-done"]).unwrap();
+    assert!(ingest.running.wait(PATIENCE).unwrap().status.success());
+    count_all(&first);
+    let said = delete(&first, &[]);
+    assert!(said.contains("delete group again.process\n") && !said.contains("topic views\n"), "{said}");
+    set_up(&second).unwrap();
+    count_all(&second);
 }

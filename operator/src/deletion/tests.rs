@@ -134,10 +134,19 @@ fn a_topic_that_another_pipeline_uses_stays() {
         pipeline.spec.deletion_policy = DeletionPolicy::Delete;
         pipeline
     };
-    let (doomed, other, elsewhere) = (example("medallion", "a"), example("medallion", "b"), example("multi-sink", "c"));
+    let (doomed, mut other, elsewhere) =
+        (example("medallion", "a"), example("medallion", "b"), example("multi-sink", "c"));
+    // One that `a` made for itself.
+    let mut silver = other.spec.topics[0].clone();
+    silver.name = "a.silver.events".into();
+    other.spec.topics.push(silver);
     let all = [doomed.clone(), other, elsewhere];
     let used = used(&doomed, all.iter());
     assert_eq!(used["ecom_clickstream_raw"], "shop/b");
+    assert_eq!(used["a.silver.events"], "shop/b");
+    let mut modest = doomed.clone();
+    modest.spec.deletion_policy = DeletionPolicy::Retain;
+    assert!(super::used(&modest, all.iter()).is_empty(), "it asks for nothing to be deleted");
     let [_, job] = deletion::objects(&owner(), &self::doomed(), &["ecom_clickstream_raw".into()]);
     let args = &job.body["spec"]["template"]["spec"]["containers"][0]["args"];
     assert_eq!(

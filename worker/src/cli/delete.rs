@@ -41,8 +41,11 @@ pub(super) fn delete(cluster: &Cluster, checked: &Checked, keep: &[String], dry_
     #[cfg(feature = "couchbase")]
     collections(checked, dry_run)?;
     let mut wanted: Vec<String> = spec.topics_to_delete().into_iter().map(str::to_owned).collect();
+    let mut groups = Vec::new();
     if spec.deletes_its_own() {
-        wanted.extend(own(checked, &names, &catalogue::read(cluster, &names)?));
+        let catalogue = catalogue::read(cluster, &names)?;
+        wanted.extend(own(checked, &names, &catalogue));
+        groups.extend(epochs(&catalogue).map(|epoch| names.epoch(epoch).process_group()));
     }
     wanted.retain(|name| !keep.contains(name));
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
@@ -57,21 +60,28 @@ pub(super) fn delete(cluster: &Cluster, checked: &Checked, keep: &[String], dry_
         let progress = names.progress();
         let (last, first): (Vec<&str>, Vec<&str>) = there.into_iter().partition(|name| *name == progress);
         forget(&admin, &first)?;
+        // A pipeline of this name that is made again begins at the beginning: what it would go on from is gone.
+        groups.iter().try_for_each(|group| forget_group(&admin, group))?;
         forget(&admin, &last)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the pipeline made for itself, under every epoch that it ever had; never a topic of the manifest.
-fn own(checked: &Checked, names: &Names, catalogue: &Catalogue) -> Vec<String> {
+/// Every epoch that the pipeline ever had.
+fn epochs(catalogue: &Catalogue) -> impl Iterator<Item = u32> {
     let last = catalogue.revision.as_ref().map_or(1, |revision| revision.epoch);
     let last = catalogue.manifests.keys().chain(&catalogue.reserved).copied().fold(last, u32::max);
+    1..=last.max(1)
+}
+
+/// What the pipeline made for itself, under every epoch that it ever had; never a topic of the manifest.
+fn own(checked: &Checked, names: &Names, catalogue: &Catalogue) -> Vec<String> {
     let mut streams: BTreeSet<String> = checked.plan.streams.iter().map(|stream| stream.name.clone()).collect();
     for manifest in catalogue.manifests.values().filter_map(|text| crds::check(text, &[]).ok()) {
         streams.extend(manifest.plan.streams.into_iter().map(|stream| stream.name));
     }
     let mut all = vec![names.dead_letters(), names.repaired(), names.shares()];
-    for names in (1..=last.max(1)).map(|epoch| names.epoch(epoch)) {
+    for names in epochs(catalogue).map(|epoch| names.epoch(epoch)) {
         all.extend([names.shuffle(), names.results(), names.checkpoints()]);
         all.extend(streams.iter().map(|stream| names.silver(stream)));
     }
@@ -79,6 +89,19 @@ fn own(checked: &Checked, names: &Names, catalogue: &Catalogue) -> Vec<String> {
     let said = &checked.manifest.spec.topics;
     all.retain(|name| !said.iter().any(|topic| topic.name == *name));
     all
+}
+
+/// Deletes what a group has read, once it has no members: one that was killed is one for some seconds.
+fn forget_group(admin: &Admin, name: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + GONE_TIME_MAX;
+    loop {
+        match admin.delete_group(name) {
+            Ok(true) => return Ok(tell::result(&format!("delete group {name}"))?),
+            Ok(false) => return Ok(()),
+            Err(error) if Instant::now() > deadline => return Err(error.into()),
+            Err(_) => std::thread::park_timeout(LOOK_EVERY),
+        }
+    }
 }
 
 /// Deletes topics, and waits until the brokers know them no more.

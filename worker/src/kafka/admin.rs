@@ -150,6 +150,20 @@ impl Admin {
         Ok(())
     }
 
+    /// Makes the cluster forget a group and what it has read; whether there was one.
+    ///
+    /// # Errors
+    /// Where it has members, or a broker refuses.
+    pub fn delete_group(&self, name: &str) -> Result<bool, LogError> {
+        let wrong = |error| failed("delete a group of", &format!("{}, group {name}", self.bootstrap), error);
+        let deleted = self.runtime.block_on(self.client.delete_groups(&[name], &Self::options())).map_err(wrong)?;
+        match deleted.into_iter().next() {
+            Some(Err((_, RDKafkaErrorCode::GroupIdNotFound))) | None => Ok(false),
+            Some(Err((_, code))) => Err(wrong(KafkaError::AdminOp(code))),
+            Some(Ok(_)) => Ok(true),
+        }
+    }
+
     /// Deletes the records of a partition below `offset`.
     ///
     /// # Errors

@@ -237,7 +237,7 @@ impl Writer {
         self.write(snapshot)?;
         taken.saved.reach(taken.at, snapshot.position);
         self.clear(&snapshot.task)?;
-        self.prune(&snapshot.task)
+        self.prune(&snapshot.task, snapshot.position)
     }
 
     /// Deletes what is torn.
@@ -267,10 +267,11 @@ impl Writer {
         Ok(())
     }
 
-    /// Deletes all but the newest, and the shuffle messages that only older ones need.
-    fn prune(&mut self, task: &str) -> Result<(), LogError> {
+    /// Deletes all but the newest up to a position, and the shuffle messages that only older ones need. Those behind it are
+    /// another owner's who is farther, or of a log that has gone back: neither says what of ours may go.
+    fn prune(&mut self, task: &str, position: u64) -> Result<(), LogError> {
         let known = self.known.entry(task.to_owned()).or_default();
-        let positions: BTreeSet<u64> = known.keys().map(|(position, _)| *position).collect();
+        let positions: BTreeSet<u64> = known.keys().map(|(at, _)| *at).filter(|at| *at <= position).collect();
         let Some(oldest) = positions.iter().rev().nth(limits::CHECKPOINTS_KEPT - 1).copied() else { return Ok(()) };
         let kept = known.split_off(&(oldest, 0));
         let old = std::mem::replace(known, kept);

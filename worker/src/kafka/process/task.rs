@@ -183,7 +183,8 @@ impl Task {
     /// that was read to its very end is idle, and one whose broker does not answer is not.
     pub fn mark_if_idle(&mut self, now: Millis, is_at_end: impl FnOnce(&Place, u64) -> bool) {
         let (Some(idle_after_ms), None) = (self.idle_after_ms, self.replay_until) else { return };
-        let quiet = now - self.last_record_at >= idle_after_ms && now - self.last_mark_at >= limits::MARK_IDLE_EVERY_MS;
+        let quiet = now - self.last_record_at >= idle_after_ms
+            && !(0..limits::MARK_IDLE_EVERY_MS).contains(&(now - self.last_mark_at));
         if !quiet {
             return;
         }
@@ -240,7 +241,8 @@ impl Task {
     /// Whether it is time for a checkpoint with the next commit.
     #[must_use]
     pub fn wants_checkpoint(&self, now: Millis, every_ms: Millis) -> bool {
-        now - self.last_checkpoint_at >= every_ms
+        // A clock that was set back must not hold anything up until it is there again.
+        !(0..every_ms).contains(&(now - self.last_checkpoint_at))
     }
 
     /// Whether there is something that no checkpoint has, and it is time: also where there is nothing else to commit.

@@ -276,7 +276,7 @@ impl Thread {
             Ok(None) if self.transactions.is_busy() && !is_full => return Ok(()),
             Ok(took) => {
                 self.heard(took);
-                if !is_full && now - self.last_commit_at < COMMIT_EVERY_MS {
+                if !is_full && (0..COMMIT_EVERY_MS).contains(&(now - self.last_commit_at)) {
                     return Ok(());
                 }
                 self.commit(now, false)
