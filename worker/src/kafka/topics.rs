@@ -46,7 +46,8 @@ pub struct TopicWish {
     pub at_first: BTreeMap<String, String>,
 }
 
-/// Copies of the pipeline's own topics from which on a write waits for a second one.
+/// Copies of a topic from which on a write waits for a second one. With fewer, one that did could not be written to while a
+/// broker is away, which brokers' own setting for all topics (`min.insync.replicas=2`) may well ask for.
 const SAFE_COPIES: u16 = 3;
 
 /// Every topic of the pipeline in the order in which they are made: those that all epochs share, those of the manifest, then
@@ -64,6 +65,7 @@ pub fn wishes(checked: &Checked, epochs: &[Epoch]) -> Vec<TopicWish> {
     ];
     let is_shared = |ingester: &spec::Ingester| ingester.dataset.as_ref().is_some_and(spec::Dataset::has_shares);
     let shares = spec.ingest.iter().any(is_shared).then(|| own(names.shares(), SHARES, &[]));
+    // What a pipeline computes is kept as safe as the safest of what it reads.
     let copies = spec.topics.iter().filter_map(|topic| topic.replication_factor).max();
     let shared = shared.into_iter().chain(shares).map(|wish| copied(wish, copies));
     shared.chain(raw).chain(epochs.iter().flat_map(of_epoch).map(|wish| copied(wish, copies))).collect()
@@ -90,7 +92,7 @@ fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {
     if is_read && !topic.adopt {
         settings.entry("message.timestamp.type".into()).or_insert_with(|| "LogAppendTime".into());
     }
-    TopicWish {
+    let wish = TopicWish {
         name: topic.name.clone(),
         partitions: topic.partitions.max(1),
         care: match topic.management_policy {
@@ -98,10 +100,15 @@ fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {
             spec::ManagementPolicy::Manage if topic.adopt => Care::Adopted,
             spec::ManagementPolicy::Manage => Care::Managed,
         },
-        replication: topic.replication_factor,
+        replication: None,
         settings,
         at_first: BTreeMap::new(),
-    }
+    };
+    let mut wish = copied(wish, topic.replication_factor);
+    // An ingester whose event the topic does not take could only stop.
+    wish.at_first.insert("max.message.bytes".into(), MESSAGE_BYTES_MAX.to_string());
+    wish.at_first.retain(|name, _| !wish.settings.contains_key(name));
+    wish
 }
 
 fn own(name: String, partitions: u32, settings: &[(&str, &str)]) -> TopicWish {
@@ -112,11 +119,11 @@ fn own(name: String, partitions: u32, settings: &[(&str, &str)]) -> TopicWish {
     TopicWish { name, partitions, care: Care::Own, replication: None, settings: all, at_first: BTreeMap::new() }
 }
 
-/// What a pipeline computes is kept as safe as the safest of what it reads. Topics that exist stay as they are: others may
-/// have moved them, or asked for more.
+/// A topic with so many copies, or as many as brokers give it. Topics that exist stay as they are: others may have moved them, or
+/// asked for more.
 fn copied(wish: TopicWish, copies: Option<u16>) -> TopicWish {
-    let is_safe = copies.is_some_and(|copies| copies >= SAFE_COPIES);
-    let at_first = is_safe.then(|| ("min.insync.replicas".to_owned(), "2".to_owned())).into_iter().collect();
+    let in_sync = copies.map(|copies| if copies >= SAFE_COPIES { "2" } else { "1" });
+    let at_first = in_sync.map(|count| ("min.insync.replicas".to_owned(), count.to_owned())).into_iter().collect();
     TopicWish { replication: copies, at_first, ..wish }
 }
 
@@ -137,7 +144,7 @@ mod tests {
     use crate::kafka::catalogue::{Catalogue, epochs};
 
     #[test]
-    fn own_topics_have_as_many_copies_as_the_raw_one_that_has_most() {
+    fn own_topics_have_as_many_copies_as_the_raw_one_that_has_most_and_all_can_lose_a_broker() {
         let text = include_str!("../../../examples/category-sales.yaml");
         let mut checked = crds::check(text, &[]).unwrap();
         let catalogue = Catalogue::default().or_first(&checked).unwrap();
@@ -154,15 +161,33 @@ mod tests {
             assert!(wishes[0].name.ends_with(".progress"), "the mark is made first");
             let (own, raw): (Vec<_>, Vec<_>) = wishes.iter().partition(|wish| wish.care == Care::Own);
             assert!(own.len() >= 6 && raw.iter().map(|wish| wish.replication).eq(replication.iter().copied()));
-            assert!(raw.iter().all(|wish| wish.at_first.is_empty()));
+            fn needed(wish: &TopicWish) -> Option<&str> {
+                wish.at_first.get("min.insync.replicas").map(String::as_str)
+            }
+            for wish in raw {
+                let expected = wish.replication.map(|copies| if copies > 2 { "2" } else { "1" });
+                assert_eq!(needed(wish), expected, "{}", wish.name);
+            }
             for wish in own {
-                let first = wish.at_first.get("min.insync.replicas").map(String::as_str);
-                assert_eq!((wish.replication, first), (copies, in_sync), "{}", wish.name);
+                assert_eq!((wish.replication, needed(wish)), (copies, in_sync), "{}", wish.name);
             }
         };
         check(&[None], None, None);
-        check(&[Some(2)], Some(2), None);
+        check(&[Some(1)], Some(1), Some("1"));
+        check(&[Some(2)], Some(2), Some("1"));
         check(&[Some(1), Some(3), None], Some(3), Some("2"));
         check(&[Some(5), Some(3)], Some(5), Some("2"));
+    }
+
+    #[test]
+    fn what_the_manifest_says_of_a_topic_stands() {
+        let mut checked = crds::check(include_str!("../../../examples/category-sales.yaml"), &[]).unwrap();
+        let topic = &mut checked.manifest.spec.topics[0];
+        topic.replication_factor = Some(2);
+        topic.config.insert("min.insync.replicas".into(), "2".into());
+        let wish = raw(topic, true);
+        assert_eq!(wish.at_first.keys().collect::<Vec<_>>(), ["max.message.bytes"]);
+        topic.config.insert("max.message.bytes".into(), "1000".into());
+        assert!(raw(topic, true).at_first.is_empty());
     }
 }

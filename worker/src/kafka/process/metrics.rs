@@ -17,6 +17,7 @@ use prometheus::{
 
 use crate::{
     clock,
+    health::downstream::Downstream,
     metrics::{Figure, Stage},
 };
 
@@ -98,6 +99,7 @@ pub struct ThreadState {
     problem: Mutex<String>,
     /// Why it does not read something that the group gave it; empty where it reads all of it.
     aside: Mutex<String>,
+    commits: Downstream,
     /// By stage: since when the task that waits longest for a checkpoint waits; never if none does.
     waiting_since: [AtomicI64; 2],
 }
@@ -113,6 +115,7 @@ impl Default for ThreadState {
             replaying: AtomicUsize::default(),
             problem: Mutex::default(),
             aside: Mutex::default(),
+            commits: Downstream::default(),
             waiting_since: [AtomicI64::new(NEVER), AtomicI64::new(NEVER)],
         }
     }
@@ -160,6 +163,11 @@ impl ThreadState {
         self.tell(false, 0, 0);
     }
 
+    /// How its commits go.
+    pub const fn commits(&self) -> &Downstream {
+        &self.commits
+    }
+
     /// Says why it does not read something that the group gave it; nothing where it reads all of it.
     pub fn tell_aside(&self, why: String) {
         *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = why;
@@ -181,6 +189,7 @@ impl ThreadState {
             let because = if problem.is_empty() { String::new() } else { format!(": {problem}") };
             return Err(format!("a thread has not joined its group{because}"));
         }
+        self.commits.ready().map_err(|why| format!("commits fail again and again: {why}"))?;
         let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
         match self.replaying.load(Ordering::Acquire) {
             0 if aside.is_empty() => Ok(()),

@@ -287,7 +287,9 @@ impl Thread {
     }
 
     fn heard(&self, took: Option<Duration>) {
-        took.into_iter().for_each(|took| self.shared.metrics.committed(took));
+        let Some(took) = took else { return };
+        self.shared.metrics.committed(took);
+        self.shared.state[self.number].commits().succeeded();
     }
 
     /// Waits for the commit that is under way; if it failed, all tasks are recovered.
@@ -302,7 +304,9 @@ impl Thread {
     }
 
     fn recover_all(&mut self, error: &LogError) -> Result<(), ProcessError> {
-        tracing::warn!(thread = self.number, error = told(error), "a commit failed: its tasks are recovered");
+        let why = told(error);
+        tracing::warn!(thread = self.number, error = why, "a commit failed: its tasks are recovered");
+        self.shared.state[self.number].commits().failed(why);
         self.start_over(&[])
     }
 
@@ -394,6 +398,7 @@ impl Thread {
 
 /// A topic that was deleted and made again begins at 0, and the group's positions went with the old one. What it holds must
 /// not be taken for what comes next, and what was processed cannot be taken back. `known` is the newest checkpoint's position.
+/// Of a pipeline that rested for long, brokers have forgotten the positions too: nobody knows that it was not that.
 fn refuse_another_log(place: &Place, committed: Option<u64>, known: Option<u64>, end: u64) -> Result<(), LogError> {
     let what = match (committed, known) {
         (Some(committed), _) if committed > end => format!("it ends at {end}, but was processed up to {committed}"),
@@ -402,8 +407,9 @@ fn refuse_another_log(place: &Place, committed: Option<u64>, known: Option<u64>,
     };
     let Place { topic, partition } = place;
     let told = format!(
-        "{what}: the topic was deleted and made again, or brokers lost what they had; nothing is read before it is as it \
-         was, or the pipeline has another name"
+        "{what}: the topic was deleted and made again, brokers lost what they had, or the pipeline rested for longer than they \
+         remember positions (offsets.retention.minutes, a week); nothing is read before all is as it was, or the pipeline has \
+         another name"
     );
     Err(LogError::Io { action: "read", place: format!("{topic}/{partition}"), source: told.into() })
 }
