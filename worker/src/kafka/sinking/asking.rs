@@ -108,8 +108,8 @@ impl Positions for Member<'_> {
         Ok(offset.and_then(|offset| u64::try_from(offset).ok()))
     }
 
-    fn begin(&self, topic: &str, partition: i32, offset: u64) {
-        self.commit(&Offsets::from([((topic.to_owned(), partition), offset)]));
+    fn write_down(&self, topic: &str, partition: i32, offset: u64) -> bool {
+        self.commit(&Offsets::from([((topic.to_owned(), partition), offset)]))
     }
 
     fn group(&self) -> &str {

@@ -8,7 +8,7 @@ use crds::spec::Sink;
 use super::{
     Record,
     console::ConsoleSink,
-    files::{Files, Offsets, Place},
+    files::{Files, Offsets, Place, Positions},
     topic::{Producers, TopicSink},
 };
 use crate::{
@@ -40,9 +40,9 @@ impl Destination {
     }
 
     /// Writes what waits, and says how far that is.
-    pub(super) fn finish(&mut self) -> anyhow::Result<Offsets> {
+    pub(super) fn finish(&mut self, positions: &impl Positions) -> anyhow::Result<Offsets> {
         match self {
-            Self::Files(files) => files.finish(),
+            Self::Files(files) => files.finish(positions),
             Self::Console(console) => console.finish(),
             Self::Database(_) | Self::Topic(_) => Ok(Offsets::new()),
         }

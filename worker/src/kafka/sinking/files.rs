@@ -67,8 +67,8 @@ pub(super) trait Positions {
     /// Where nobody says it, however long that is asked.
     fn committed(&self, topic: &str, partition: i32) -> anyhow::Result<Option<u64>>;
 
-    /// Writes down where a partition begins.
-    fn begin(&self, topic: &str, partition: i32, offset: u64);
+    /// Writes down how far a partition is; whether the group took that, which it does from its members only.
+    fn write_down(&self, topic: &str, partition: i32, offset: u64) -> bool;
 
     /// How people name the group.
     fn group(&self) -> &str;
@@ -141,20 +141,26 @@ impl Files {
             };
             files.event(place, row.drain(..))?;
         }
-        self.close(|files| files.is_due())
+        self.close(positions, |files| files.is_due())
     }
 
     /// Closes all files.
     ///
     /// # Errors
     /// When the disk fails.
-    pub(super) fn finish(&mut self) -> anyhow::Result<Offsets> {
-        self.close(|_| true)
+    pub(super) fn finish(&mut self, positions: &impl Positions) -> anyhow::Result<Offsets> {
+        self.close(positions, |_| true)
     }
 
-    fn close(&mut self, is_due: impl Fn(&ParquetFiles) -> bool) -> anyhow::Result<Offsets> {
+    /// Gives files their names. Whoever slept may have a successor, who has begun where it began itself: the group says so by not
+    /// taking that position again, and the files are forgotten with the membership, or tried again.
+    fn close(&mut self, positions: &impl Positions, is_due: impl Fn(&ParquetFiles) -> bool) -> anyhow::Result<Offsets> {
         let mut offsets = Offsets::new();
         for (key, files) in self.open.iter_mut().filter(|(_, files)| is_due(files)) {
+            let Some(first) = files.begins_at() else { continue };
+            if !positions.write_down(&key.0, key.1, first) {
+                continue;
+            }
             if let Some(next) = files.finish()? {
                 offsets.insert(key.clone(), next);
             }
@@ -199,7 +205,8 @@ impl Files {
                     ))
                     .into());
                 }
-                positions.begin(topic, partition, offset);
+                // If it is not taken, nothing gets its name.
+                let _taken = positions.write_down(topic, partition, offset);
                 offset
             }
         };

@@ -244,7 +244,7 @@ impl Member<'_> {
                 }
             }
         }
-        let offsets = destination.finish()?;
+        let offsets = destination.finish(&self)?;
         self.commit(&offsets);
         Ok(end)
     }
@@ -422,21 +422,23 @@ impl Member<'_> {
         Ok(())
     }
 
-    /// Moves the group's offsets. What cannot be moved is read again: that changes nothing.
-    fn commit(&self, offsets: &Offsets) {
+    /// Moves the group's offsets; whether it could. What cannot be moved is read again: that changes nothing.
+    fn commit(&self, offsets: &Offsets) -> bool {
         if offsets.is_empty() {
-            return;
+            return true;
         }
         let mut list = TopicPartitionList::new();
         for ((topic, partition), next) in offsets {
             let added = list.add_partition_offset(topic, *partition, Offset::Offset(*next as i64));
             added.expect("an offset behind a record is one");
         }
-        if let Err(error) = self.consumer.commit(&list, CommitMode::Sync)
+        let moved = self.consumer.commit(&list, CommitMode::Sync);
+        if let Err(error) = &moved
             && is_news(&format!("commit: {error}"))
         {
             tracing::warn!(%error, "offsets are not moved; some records come again");
         }
+        moved.is_ok()
     }
 }
 

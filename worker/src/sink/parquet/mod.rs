@@ -12,8 +12,9 @@ mod columns;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
@@ -26,6 +27,7 @@ use engine::{
     value::{Type, Value},
 };
 use parquet::{errors::ParquetError, file::writer::SerializedFileWriter};
+use tempfile::TempPath;
 
 use self::columns::{Cells, Layout, write_group};
 use super::limits::{OPEN_FILES_MAX, ROW_GROUP_BYTES};
@@ -112,6 +114,12 @@ pub struct Rolling {
 /// Digits of an offset in a name.
 const OFFSET_DIGITS: usize = 20;
 
+/// What names of files end with that are not whole yet.
+const TEMPORARY: &str = ".tmp";
+
+/// Letters that make such a name one of its own.
+const NONCE_LETTERS: usize = 8;
+
 /// What a record brings besides its columns.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {
@@ -145,7 +153,8 @@ pub struct ParquetFiles {
 
 struct Part {
     directory: PathBuf,
-    temporary: PathBuf,
+    /// Gone with the value that stands for it, unless it got a name.
+    temporary: TempPath,
     writer: SerializedFileWriter<File>,
     cells: Vec<Cells>,
 }
@@ -289,6 +298,12 @@ impl ParquetFiles {
         self.reach.is_some() && (is_full || self.opened.elapsed() >= self.rolling.every)
     }
 
+    /// The first offset of the open files; nothing if nothing was taken.
+    #[must_use]
+    pub fn begins_at(&self) -> Option<u64> {
+        self.reach.map(|(first, _)| first)
+    }
+
     /// Makes the open files whole and gives them their names; returns the position behind them, if anything was taken.
     ///
     /// # Errors
@@ -300,7 +315,7 @@ impl ParquetFiles {
             let path = part.directory.join(format!("{}-{first:020}-{last:020}.parquet", self.source));
             let file = part.writer.into_inner().map_err(format(&part.temporary))?;
             file.sync_all().map_err(disk("write", &part.temporary))?;
-            fs::rename(&part.temporary, &path).map_err(disk("name", &path))?;
+            part.temporary.persist(&path).map_err(|failed| disk("name", &path)(failed.error))?;
             sync_directory(&part.directory)?;
             if let Some(shelf) = &self.rolling.shelf {
                 shelf.put(&name_of(&path, &self.rolling.directory), &path)?;
@@ -344,8 +359,15 @@ impl ParquetFiles {
     fn part(&self, below: &str) -> Result<Part, FileError> {
         let directory = self.rolling.directory.join(below);
         fs::create_dir_all(&directory).map_err(disk("make", &directory))?;
-        let temporary = directory.join(format!(".{}.tmp", self.source));
-        let file = File::create(&temporary).map_err(disk("make", &temporary))?;
+        // Of two that believe a source theirs neither touches what the other writes.
+        let prefix = format!(".{}.", self.source);
+        let made = tempfile::Builder::new()
+            .prefix(&prefix)
+            .suffix(TEMPORARY)
+            .rand_bytes(NONCE_LETTERS)
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(&directory);
+        let (file, temporary) = made.map_err(disk("make a file in", &directory))?.into_parts();
         let writer = self.layout.writer(file).map_err(format(&temporary))?;
         Ok(Part { directory, temporary, writer, cells: self.layout.cells() })
     }
@@ -406,10 +428,17 @@ fn name_of(file: &Path, directory: &Path) -> String {
 }
 
 fn is_leftover(name: &str, source: &str, position: u64) -> bool {
-    if name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp")) == Some(source) {
+    let temporary = name.strip_prefix('.').and_then(|name| name.strip_suffix(TEMPORARY)?.strip_prefix(source));
+    if temporary.is_some_and(|nonce| nonce.is_empty() || is_nonce(nonce)) {
         return true;
     }
     reach(name, source).is_some_and(|(first, _)| first >= position)
+}
+
+/// What makes the name of a temporary file one that no other process uses. Earlier versions did without.
+fn is_nonce(text: &str) -> bool {
+    let nonce = text.strip_prefix('.').unwrap_or_default();
+    nonce.len() == NONCE_LETTERS && nonce.bytes().all(|letter| letter.is_ascii_alphanumeric())
 }
 
 /// First and last offset of a source's file, by its name.

@@ -104,3 +104,32 @@ fn an_end_is_that_of_the_last_file() {
     assert_eq!(end_of(&rolling(directory.path()), "f-0").unwrap(), None);
     assert_eq!(end_of(&rolling(&directory.path().join("none")), "e-0").unwrap(), None);
 }
+
+#[test]
+fn two_that_believe_a_source_theirs_do_not_touch_what_the_other_writes() {
+    let directory = tempfile::tempdir().unwrap();
+    let in_one = Rolling { partition_by: PartitionBy::None, ..rolling(directory.path()) };
+    let open = || ParquetFiles::open(in_one.clone(), "e-0".into(), &columns(), 0).unwrap();
+    let mut sleeper = open();
+    write(&mut sleeper, 0..3);
+    let mut successor = open();
+    write(&mut successor, 0..5);
+    let failed = sleeper.finish().unwrap_err().to_string();
+    assert!(failed.starts_with("failed to name "), "{failed}");
+    assert_eq!(successor.finish().unwrap(), Some(5));
+    assert_eq!(rows(directory.path()).values().map(Vec::len).sum::<usize>(), 5);
+}
+
+#[test]
+fn files_without_a_name_are_known_by_theirs() {
+    for (name, is_ours) in [
+        (".e-0.tmp", true),
+        (".e-0.0aZ9bcde.tmp", true),
+        (".e-0.e2-0.tmp", false),
+        (".e-01.0aZ9bcde.tmp", false),
+        (".e.e2-0.0aZ9bcde.tmp", false),
+        ("e-0.0aZ9bcde.tmp", false),
+    ] {
+        assert_eq!(is_leftover(name, "e-0", 0), is_ours, "{name}");
+    }
+}
