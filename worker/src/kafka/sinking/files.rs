@@ -1,17 +1,13 @@
 //! Parquet files of a fleet's sink: a source for each partition that the group gave us.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use crds::spec::{Parquet, Sink};
 use engine::plan::StreamPlan;
 use tempfile::TempDir;
 
-use super::Record;
+use super::{Record, listed::Listed};
 use crate::{
     cli::Mistake,
     kafka::{catalogue::View, names::Names},
@@ -46,16 +42,19 @@ impl Place {
         Ok(Self::Bucket(made.context("failed to make a temporary directory")?, objects))
     }
 
-    /// Directory and shelf of a source, or of the only one.
-    fn of(&self, source: Option<&String>) -> (PathBuf, Option<Arc<dyn Shelf>>) {
-        let below = |directory: &Path| source.map_or(directory.to_owned(), |name| directory.join(name));
-        match self {
-            Self::Directory(directory) => (below(directory), None),
-            Self::Bucket(made, objects) => {
-                let objects = source.map_or(objects.clone(), |name| objects.below(name));
-                (below(made.path()), Some(Arc::new(objects)))
-            }
-        }
+    /// Directory of a source, or of the only one.
+    fn directory(&self, source: Option<&String>) -> PathBuf {
+        let all = match self {
+            Self::Directory(directory) => directory,
+            Self::Bucket(made, _) => made.path(),
+        };
+        source.map_or(all.to_owned(), |name| all.join(name))
+    }
+
+    /// Its shelf, as long as partitions are ours.
+    fn shelf(&self, source: Option<&String>) -> Option<Arc<dyn Shelf>> {
+        let Self::Bucket(_, objects) = self else { return None };
+        Some(Arc::new(Listed::new(source.map_or(objects.clone(), |name| objects.below(name)))))
     }
 }
 
@@ -83,6 +82,8 @@ pub(super) struct Files {
     /// Streams by the topic of their accepted events, with the epoch that tells them.
     streams: BTreeMap<String, (StreamPlan, u32, Wanted)>,
     open: BTreeMap<(String, i32), ParquetFiles>,
+    /// Shelves by source, while partitions are ours.
+    shelves: BTreeMap<Option<String>, Option<Arc<dyn Shelf>>>,
 }
 
 impl Files {
@@ -96,12 +97,13 @@ impl Files {
         });
         let streams = streams.collect::<anyhow::Result<_>>()?;
         let several = sink.streams.len() + sink.topics.len() > 1;
-        Ok(Self { parquet, place, several, streams, open: BTreeMap::new() })
+        Ok(Self { parquet, place, several, streams, open: BTreeMap::new(), shelves: BTreeMap::new() })
     }
 
     /// Forgets what is not in whole files: it is read again, by us or by another.
     pub(super) fn forget(&mut self) {
         self.open.clear();
+        self.shelves.clear();
     }
 
     /// Takes a batch and closes files that are due.
@@ -170,14 +172,15 @@ impl Files {
 
     /// Files of the record's partition: it is the first since the group's offset. Files behind that are leftovers of a roll that
     /// does not count; without it, or before it, they are somebody's whom we know nothing of.
-    fn source(&self, record: &Record, positions: &impl Positions) -> anyhow::Result<ParquetFiles> {
+    fn source(&mut self, record: &Record, positions: &impl Positions) -> anyhow::Result<ParquetFiles> {
         let (topic, partition, offset) = (&record.topic, record.partition, record.offset);
         let stream = self.streams.get(topic).map(|(stream, epoch, _)| (stream, *epoch));
         let name = stream.map_or(topic, |(stream, _)| &stream.name);
-        let (directory, shelf) = self.place.of(self.several.then_some(name));
+        let below = self.several.then_some(name);
+        let shelf = self.shelves.entry(below.cloned()).or_insert_with(|| self.place.shelf(below));
         let rolling = Rolling {
-            directory,
-            shelf,
+            directory: self.place.directory(below),
+            shelf: shelf.clone(),
             partition_by: self.parquet.partition_by,
             every: self.parquet.roll_every.to_std(),
             bytes_max: self.parquet.roll_size.bytes,

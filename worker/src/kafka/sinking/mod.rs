@@ -14,6 +14,7 @@ mod board;
 mod console;
 mod destination;
 mod files;
+mod listed;
 mod topic;
 mod turns;
 mod writing;
