@@ -191,19 +191,21 @@ impl Member {
     /// The committed offset of each place, once no transaction can change it any more.
     ///
     /// # Errors
-    /// Where the coordinator does not answer in time.
+    /// Where the coordinator does not answer in time, or does not say it of one of them: that is not as if there were none.
     pub fn committed(&self, places: &[Place]) -> Result<Vec<Option<u64>>, LogError> {
         let wrong = |error| self.failed("fetch offsets of", error);
         let asked = list(places.iter().map(|place| (place, Offset::Invalid))).map_err(wrong)?;
         let told = self.consumer.committed_offsets(asked, REQUEST_TIME_MAX * 3).map_err(wrong)?;
         let offset = |place: &Place| {
-            let element = told.find_partition(&place.topic, place.partition as i32)?;
+            let element = told.find_partition(&place.topic, place.partition as i32);
+            let Some(element) = element else { return Ok(None) };
+            element.error().map_err(wrong)?;
             match element.offset() {
-                Offset::Offset(offset) => Some(offset as u64),
-                _ => None,
+                Offset::Offset(offset) => Ok(Some(offset as u64)),
+                _ => Ok(None),
             }
         };
-        Ok(places.iter().map(offset).collect())
+        places.iter().map(offset).collect()
     }
 
     /// First offset and end of a partition, as readers of what is committed see them.

@@ -102,8 +102,13 @@ impl Positions for Member<'_> {
     fn committed(&self, topic: &str, partition: i32) -> anyhow::Result<Option<u64>> {
         let mut asked = TopicPartitionList::new();
         asked.add_partition(topic, partition);
-        let told =
-            self.insist("ask for offsets of", || self.consumer.committed_offsets(asked.clone(), REQUEST_TIME_MAX))?;
+        let ask = || {
+            let told = self.consumer.committed_offsets(asked.clone(), REQUEST_TIME_MAX)?;
+            // Nobody says one is not the same as there is none.
+            told.elements().iter().try_for_each(|place| place.error())?;
+            Ok(told)
+        };
+        let told = self.insist("ask for offsets of", ask)?;
         let offset = told.find_partition(topic, partition).and_then(|found| found.offset().to_raw());
         Ok(offset.and_then(|offset| u64::try_from(offset).ok()))
     }
