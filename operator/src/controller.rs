@@ -161,7 +161,7 @@ pub async fn run(setting: Setting) {
         pace,
         recorder,
         scraper: Scraper::default(),
-        pipelines: Pipelines::of(controllers.iter().map(Controller::store)),
+        pipelines: Pipelines::of(watched().into_iter().zip(controllers.iter().map(Controller::store))),
         slots: Semaphore::new(CONCURRENCY),
         failures: Mutex::default(),
         memories: Mutex::default(),
@@ -191,6 +191,7 @@ async fn run_one(controller: Controller<Watched>, client: &Client, namespace: Op
                 Err(controller::Error::ObjectNotFound(gone)) => {
                     let key = format!("{}/{}", gone.namespace.unwrap_or_default(), gone.name);
                     failures(&known).remove(&key);
+                    forget(&known, &key);
                 }
                 _ => {}
             }
@@ -224,6 +225,14 @@ async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Acti
         Err(error) => drop(tokio::time::timeout(EVENT_TIME_MAX, warn_of_error(&pipeline, &context, error)).await),
     }
     result
+}
+
+/// Tells nothing more of a pipeline that is gone, or goes.
+fn forget(context: &Context, key: &str) {
+    context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    context.pipelines.forget(key);
+    context.metrics.schedules_failed(key, 0);
+    context.metrics.blocked(key, None);
 }
 
 fn failures(context: &Context) -> MutexGuard<'_, BTreeMap<String, Failures>> {
@@ -270,9 +279,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         None => None,
     };
     let Some(pipeline) = pipeline.filter(|pipeline| pipeline.metadata.deletion_timestamp.is_none()) else {
-        context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(&key(known));
-        context.metrics.schedules_failed(&key(known), 0);
-        context.metrics.blocked(&key(known), None);
+        forget(context, &key(known));
         // Owner references take everything away but what holds data.
         return match pipeline {
             Some(pipeline) => leave::leave(pipeline, context).await,

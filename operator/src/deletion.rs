@@ -192,11 +192,11 @@ fn has_pods(live: &Objects) -> bool {
     states.any(|state| !state.is_current || state.replicas > 0)
 }
 
-/// What nobody owns of the pipeline's objects: it would be left behind.
+/// What nobody owns of the pipeline's objects: it would be left behind. What holds data nobody owns either, so that it is.
 fn remains(live: &Objects) -> Vec<Step> {
     let is_ours =
         |object: &serde_json::Value| object["metadata"]["ownerReferences"].as_array().is_none_or(Vec::is_empty);
-    let ours = live.iter().rev().filter(|(_, object)| is_ours(object));
+    let ours = live.iter().rev().filter(|((kind, _), object)| !kind.holds_data() && is_ours(object));
     ours.map(|((kind, name), _)| Step::Delete { kind: *kind, name: name.clone() }).collect()
 }
 

@@ -21,8 +21,11 @@ pub const LEASE_FOR: Duration = Duration::from_secs(15);
 /// How often it is renewed.
 pub const RENEW_EVERY: Duration = Duration::from_secs(5);
 
-/// Name of the Lease.
-pub const NAME: &str = "clickstream-operator";
+/// How long we act without having renewed it: a third less than others wait.
+const HOLD_FOR: Duration = Duration::from_secs(10);
+
+/// Pause after a refusal.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
 
 /// What to do about the lease. Pure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,15 +56,16 @@ pub fn decide(lease: Option<&Lease>, me: &str, unchanged_for: Duration) -> Move 
 /// A candidate.
 pub struct Candidate {
     api: Api<Lease>,
+    name: String,
     me: String,
     seen: Option<(String, Instant)>,
 }
 
 impl Candidate {
-    /// A candidate of this identity, for the Lease in `namespace`.
+    /// A candidate of this identity, for a Lease: its namespace and name.
     #[must_use]
-    pub fn new(client: Client, namespace: &str, me: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), me: me.into(), seen: None }
+    pub fn new(client: Client, (namespace, name): (&str, &str), me: &str) -> Self {
+        Self { api: Api::namespaced(client, namespace), name: name.into(), me: me.into(), seen: None }
     }
 
     /// Tries once; returns whether we hold the lease now.
@@ -69,7 +73,7 @@ impl Candidate {
     /// # Errors
     /// What the API server says, but for a lost race.
     pub async fn try_once(&mut self) -> Result<bool, kube::Error> {
-        let lease = self.api.get_opt(NAME).await?;
+        let lease = self.api.get_opt(&self.name).await?;
         let version = lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone()).unwrap_or_default();
         if self.seen.as_ref().is_none_or(|(seen, _)| *seen != version) {
             self.seen = Some((version, Instant::now()));
@@ -79,7 +83,7 @@ impl Candidate {
             Move::Wait => return Ok(false),
             Move::Create => self.api.create(&PostParams::default(), &self.held(None)).await,
             Move::Renew | Move::Take => {
-                self.api.replace(NAME, &PostParams::default(), &self.held(lease.as_ref())).await
+                self.api.replace(&self.name, &PostParams::default(), &self.held(lease.as_ref())).await
             }
         };
         match written {
@@ -96,7 +100,7 @@ impl Candidate {
         let is_ours = spec.holder_identity.as_deref() == Some(&self.me);
         Lease {
             metadata: ObjectMeta {
-                name: Some(NAME.into()),
+                name: Some(self.name.clone()),
                 resource_version: before.and_then(|lease| lease.metadata.resource_version.clone()),
                 ..ObjectMeta::default()
             },
@@ -116,10 +120,10 @@ impl Candidate {
     /// # Errors
     /// What the API server says.
     pub async fn release(&self) -> Result<(), kube::Error> {
-        let Some(mut lease) = self.api.get_opt(NAME).await? else { return Ok(()) };
+        let Some(mut lease) = self.api.get_opt(&self.name).await? else { return Ok(()) };
         if let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(&self.me)) {
             spec.holder_identity = Some(String::new());
-            self.api.replace(NAME, &PostParams::default(), &lease).await?;
+            self.api.replace(&self.name, &PostParams::default(), &lease).await?;
         }
         Ok(())
     }
@@ -140,17 +144,22 @@ impl Candidate {
 
     /// Renews the lease until it is lost: somebody else has it, or it could not be renewed in time.
     pub async fn hold(&mut self) {
+        // When the last write began that succeeded: others count from some moment after it.
         let mut renewed = Instant::now();
         loop {
-            tokio::time::sleep(RENEW_EVERY).await;
-            match tokio::time::timeout(RENEW_EVERY, self.try_once()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            tokio::time::sleep(RENEW_EVERY.saturating_sub(renewed.elapsed())).await;
+            let began = Instant::now();
+            let left = HOLD_FOR.saturating_sub(renewed.elapsed());
+            match tokio::time::timeout(left, self.try_once()).await {
+                Ok(Ok(true)) => renewed = began,
                 Ok(Ok(false)) => return,
-                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed"),
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "the lease was not renewed");
+                    tokio::time::sleep(RETRY_EVERY).await;
+                }
                 Err(_) => tracing::warn!("the lease was not renewed in time"),
             }
-            // A third before others may take it.
-            if renewed.elapsed() >= LEASE_FOR * 2 / 3 {
+            if renewed.elapsed() >= HOLD_FOR {
                 return;
             }
         }

@@ -47,6 +47,9 @@ struct Run {
     /// Namespace of the Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     lease_namespace: String,
+    /// Name of the Lease: operators of different releases have each their own.
+    #[arg(long, env = "LEASE_NAME", default_value = "clickstream-operator")]
+    lease_name: String,
     /// Who this is; a pod's name.
     #[arg(long, env = "POD_NAME", default_value = "clickstream-operator")]
     identity: String,
@@ -168,7 +171,7 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
     let metrics = Metrics::new();
     let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
-    let mut candidate = Candidate::new(client.clone(), &args.lease_namespace, &args.identity);
+    let mut candidate = Candidate::new(client.clone(), (&args.lease_namespace, &args.lease_name), &args.identity);
     let health = server::serve(args.listen, metrics.clone());
     let work = async {
         candidate.campaign().await;
@@ -202,7 +205,8 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
     };
     if ended.is_ok() {
         // The next one need not wait for the lease to run out.
-        let released = Candidate::new(client, &args.lease_namespace, &args.identity).release().await;
+        let released =
+            Candidate::new(client, (&args.lease_namespace, &args.lease_name), &args.identity).release().await;
         released.context("failed to give the lease back")?;
     }
     ended

@@ -1,5 +1,6 @@
 //! Replicas of a dataset ingester over a real Kafka, one killed and one added amid the work: every row is there once, whether the
-//! files lie on a disk or in a bucket of an S3 server that others wrote, or a whole machine vanishes; and none is late, however far
+//! files lie on a disk or in a bucket of an S3 server that others wrote, a whole machine vanishes, or a stranger hides what was
+//! written; and none is late, however far
 //! shares came apart.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
@@ -14,6 +15,7 @@ use std::{
 
 use crds::Checked;
 use engine::time::rfc3339;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use serde_json::Value;
 use tests::{
     binary::{free_address, run},
@@ -21,7 +23,11 @@ use tests::{
     kafka::{Broker, Trio, read_topic},
     roles::{PATIENCE, Role, SIGCONT, SIGSTOP, get, role, set_up, wait},
 };
-use worker::sink::parquet::Shelf as _;
+use worker::{
+    kafka::{client::Cluster, context::Logged},
+    secrets::Secrets,
+    sink::parquet::Shelf as _,
+};
 
 /// Rows of two files, and how many go a second. Ten seconds of work, of which a dead replica's session takes six.
 const ROWS: [u64; 2] = [170_001, 30_000];
@@ -159,6 +165,30 @@ const SLOWLY: u64 = 500;
 /// How long nothing may move then.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
 
+/// Somebody else's transaction that nobody ends hides what is committed after it, for as long as brokers let it: 15 to 25 s.
+#[test]
+fn what_a_stranger_hides_is_not_written_again() {
+    let (broker, directory) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let manifest = manifest(directory.path(), &broker.address, "path: data", (FEW, 2_000));
+    let checked = crds::check(&fs::read_to_string(&manifest).unwrap(), &[]).unwrap();
+    set_up(&manifest).unwrap();
+    let mut victim = replica(&manifest, &[]);
+    victim.wait_for_figure(COMMITTED, |rows| rows > 2_000.0).unwrap();
+    let cluster = Cluster::of(&checked.manifest.spec, &Secrets::from_environment()).unwrap();
+    let stranger = cluster.create::<BaseProducer<Logged>>(&cluster.transactional("stranger")).unwrap();
+    stranger.init_transactions(PATIENCE).unwrap();
+    stranger.begin_transaction().unwrap();
+    stranger.send(BaseRecord::<str, str>::to("shares.progress").key("stranger").payload("?")).unwrap();
+    stranger.flush(PATIENCE).unwrap();
+    let before = victim.figure(COMMITTED).unwrap().unwrap();
+    victim.wait_for_figure(COMMITTED, |rows| rows > before + 4_000.0).unwrap();
+    victim.running.kill().unwrap();
+    let mut successor = replica(&manifest, &[]);
+    successor.wait_for_figure(COMPLETE, |complete| complete == 1.0).unwrap();
+    assert_eq!(ids(&checked, FEW).len() as u64, FEW.iter().sum::<u64>());
+    successor.end_in_order().unwrap();
+}
+
 /// A machine that vanishes closes no connection: its broker says nothing more, and a replica of the ingester is gone with it.
 #[test]
 fn a_machine_that_vanishes_stops_nobody_for_long() {
@@ -229,6 +259,15 @@ fn rows_are_written_once_whoever_dies_sleeps_or_joins() {
     assert_eq!(ids(&checked, ROWS).len() as u64, all());
     let rows = prove(&manifest);
     prove_history(&manifest, rows);
+
+    // But for files that came later.
+    let id = all();
+    let line = format!("{{\"id\":{id},\"user\":\"u1\",\"at\":{}}}\n", time_of(id));
+    fs::write(directory.path().join("data/2.jsonl"), line).unwrap();
+    let late = replica(&manifest, &["--until-done"]).running.wait(PATIENCE).unwrap();
+    let told = format!("complete, {} events", all() + 1);
+    assert!(late.status.success() && late.stderr.contains(&told), "{}", late.stderr);
+    assert_eq!(ids(&checked, [all(), 1]).len() as u64, all() + 1);
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::{Context, ReconcileError, announce, watched::Watched};
 use crate::{
     apply,
     choice::choose,
-    deletion::{self, FINALIZER, Facts, Next, Told, decide, finalizers, used},
+    deletion::{self, DELETION_TIME_MAX, FINALIZER, Facts, Next, Told, decide, finalizers, used},
     desired::Owner,
     steps::Step,
 };
@@ -57,6 +57,8 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
     let others = context.pipelines.all().await;
     let since = pipeline.metadata.deletion_timestamp.as_ref();
     let since = since.map(|time| jiff::Timestamp::now().duration_since(time.0)).unwrap_or_default();
+    // A clock that runs ahead of ours is no reason to hurry.
+    let since = Duration::try_from(since).unwrap_or_default();
     let next = decide(&Facts {
         owner: &owner,
         spec: &pipeline.spec,
@@ -64,8 +66,7 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
         used: &used(pipeline, others.readable()),
         unreadable: others.unreadable().as_deref(),
         observed: &observed,
-        // A clock that runs ahead of ours is no reason to hurry.
-        since: Duration::try_from(since).unwrap_or_default(),
+        since,
     });
     match next {
         Next::Work(steps) => match carry_out(&steps.now, context, &owner).await {
@@ -81,7 +82,13 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
             }
         },
         Next::Release { steps, told } => {
-            carry_out(&steps, context, &owner).await?;
+            match carry_out(&steps, context, &owner).await {
+                // What cannot be taken away must not hold it for ever.
+                Err(error) if since >= DELETION_TIME_MAX => {
+                    tracing::warn!(pipeline = super::key(pipeline), %error, "what deleted its data stays");
+                }
+                done => done?,
+            }
             release(pipeline, context, &told).await
         }
     }

@@ -167,3 +167,14 @@ fn the_finalizer_comes_and_goes_with_the_wish() {
     assert_eq!(finalizers(&pipeline, true), None);
     assert_eq!(finalizers(&pipeline, false), Some(vec!["theirs".into()]));
 }
+
+#[test]
+fn buckets_stay_when_the_pipeline_goes() {
+    let mut live = Objects::new();
+    for kind in [Kind::CouchbaseBucket, Kind::CouchbaseScope, Kind::CouchbaseCollection] {
+        live.insert((kind, "shop".into()), json!({"metadata": {"name": "shop"}}));
+    }
+    live.insert((Kind::Job, "medallion-delete-d".into()), json!({"metadata": {"name": "medallion-delete-d"}}));
+    let steps: Vec<String> = remains(&live).iter().map(ToString::to_string).collect();
+    assert_eq!(steps, ["delete Job medallion-delete-d"]);
+}

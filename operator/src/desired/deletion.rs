@@ -30,7 +30,8 @@ pub fn objects(owner: &Owner, accepted: &Accepted, keep: &[String]) -> [Object; 
         args,
         ports: Vec::new(),
         resources: None,
-        secrets: secrets::of_setup(&accepted.spec),
+        secrets: secrets::together(secrets::of_kafka(&accepted.spec), secrets::of_stores(&accepted.spec)),
+        secrets_of_stores: Vec::new(),
         volumes: Vec::new(),
         has_health: false,
     };

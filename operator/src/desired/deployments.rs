@@ -1,6 +1,6 @@
 //! Deployments of the parts, and how many of their pods may be missing.
 
-use crds::spec::{PipelineSpec, Resources, Sink, Volume};
+use crds::spec::{Ingester, PipelineSpec, Resources, Sink, Volume};
 use serde_json::{Value, json};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -27,10 +27,15 @@ pub(super) fn deployment(owner: &Owner, accepted: &Accepted, part: &Part) -> Obj
     let spec = &accepted.spec;
     let component = component(part);
     let pod = pod(spec, part, &component);
-    // A pod of processing that is replaced hands its partitions over once, not twice.
-    let rolling = match part.role {
-        Role::Process | Role::Sink | Role::Ingest => json!({ "maxSurge": 0, "maxUnavailable": 1 }),
-        Role::Serve => json!({ "maxSurge": 1, "maxUnavailable": 0 }),
+    let is_asked = match part.role {
+        Role::Ingest => ingester(spec, part).is_some_and(|ingester| ingester.http.is_some()),
+        Role::Process | Role::Sink => false,
+        Role::Serve => true,
+    };
+    // Whoever asks finds somebody; a pod of processing that is replaced hands its partitions over once, not twice.
+    let rolling = match is_asked {
+        true => json!({ "maxSurge": 1, "maxUnavailable": 0 }),
+        false => json!({ "maxSurge": 0, "maxUnavailable": 1 }),
     };
     let rest = json!({ "spec": {
         "replicas": part.replicas,
@@ -64,6 +69,7 @@ fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {
         ports: Vec::new(),
         resources: None,
         secrets: secrets::of_kafka(spec),
+        secrets_of_stores: Vec::new(),
         volumes: Vec::new(),
         has_health: true,
     };
@@ -81,8 +87,12 @@ fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {
     pod
 }
 
+fn ingester<'a>(spec: &'a PipelineSpec, part: &Part) -> Option<&'a Ingester> {
+    spec.ingest.iter().find(|ingester| Some(&ingester.name) == part.item.as_ref())
+}
+
 fn ingest<'a>(spec: &'a PipelineSpec, part: &Part, pod: &mut Pod<'a>) {
-    let Some(ingester) = spec.ingest.iter().find(|ingester| Some(&ingester.name) == part.item.as_ref()) else { return };
+    let Some(ingester) = ingester(spec, part) else { return };
     pod.resources = ingester.resources.as_ref();
     pod.secrets = secrets::of_ingester(spec, ingester);
     pod.ports.extend(ingester.http.iter().map(|http| ("events", http.port)));
@@ -132,13 +142,84 @@ fn mount<'a>(pod: &mut Pod<'a>, field: &str, volume: Option<&'a Volume>, path: &
     }
 }
 
-/// A budget where there is more than one pod: one may be missing.
+/// A budget where there is more than one pod: one may be missing. It keeps no pod on its node that is not ready anyhow: while brokers
+/// are away none is, and a node that is drained would wait for them.
 pub(super) fn budget(owner: &Owner, part: &Part) -> Option<Object> {
     let component = component(part);
     let rest = json!({ "spec": {
         "maxUnavailable": 1,
+        "unhealthyPodEvictionPolicy": "AlwaysAllow",
         "selector": { "matchLabels": labels(owner, &component) },
     }});
     (part.replicas > 1)
         .then(|| object(owner, Kind::PodDisruptionBudget, part.object_name(&owner.name), &component, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{accepted::tests::accepted, desired};
+
+    fn owner() -> Owner {
+        Owner {
+            namespace: "shop".into(),
+            name: "p".into(),
+            uid: "1".into(),
+            image: "clickstream:1".into(),
+            monitoring: desired::monitoring::Monitoring::default(),
+            couchbase: desired::couchbase::CouchbaseOperator::default(),
+        }
+    }
+
+    /// An object of an example, by kind and name.
+    fn body(example: &str, kind: Kind, name: &str) -> Value {
+        let (owner, accepted) = (owner(), accepted(example));
+        let mut all = desired::objects(&owner, &accepted);
+        all.push(desired::setup::job(&owner, &accepted));
+        let found = all.into_iter().find(|object| object.kind == kind && object.name == name);
+        found.unwrap_or_else(|| panic!("no {kind:?} {name}")).body
+    }
+
+    #[test]
+    fn whoever_is_asked_is_there_while_it_is_replaced() {
+        let mut accepted = accepted("medallion");
+        let ingester = accepted.spec.ingest[0].clone();
+        let part = |role: Role, item: Option<&str>| Part { role, item: item.map(str::to_owned), replicas: 1 };
+        assert!(ingester.http.is_none());
+        accepted.spec.ingest.push(Ingester {
+            name: "posted".into(),
+            synthetic: None,
+            http: serde_json::from_value(serde_json::json!({"port": 8081})).unwrap(),
+            ..ingester.clone()
+        });
+        for (part, surge) in [
+            (part(Role::Ingest, Some(&ingester.name)), 0),
+            (part(Role::Ingest, Some("posted")), 1),
+            (part(Role::Process, None), 0),
+            (part(Role::Serve, None), 1),
+        ] {
+            let found = deployment(&owner(), &accepted, &part).body["spec"]["strategy"]["rollingUpdate"].clone();
+            assert_eq!(found, json!({"maxSurge": surge, "maxUnavailable": 1 - surge}), "{part:?}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_is_drained_does_not_wait_for_pods_that_are_not_ready() {
+        let budget = body("medallion", Kind::PodDisruptionBudget, "p-process");
+        assert_eq!(budget["spec"]["unhealthyPodEvictionPolicy"], "AlwaysAllow");
+    }
+
+    #[test]
+    fn topics_are_made_without_the_secret_of_a_store_and_sinks_wait_for_it() {
+        let source = |kind: Kind, name: &str| {
+            let pod = body("multi-sink", kind, name)["spec"]["template"]["spec"].clone();
+            let volumes = pod["volumes"].as_array().unwrap().clone();
+            let found = volumes.into_iter().find(|volume| volume["secret"]["secretName"] == "couchbase");
+            found.unwrap_or_else(|| panic!("{pod}"))["secret"].clone()
+        };
+        let hash = accepted("multi-sink").hash;
+        assert_eq!(source(Kind::Job, &desired::setup::job_name("p", &hash))["optional"], true);
+        let sink = accepted("multi-sink").spec.sinks.into_iter().find(|sink| sink.couchbase.is_some()).unwrap();
+        assert!(source(Kind::Deployment, &format!("p-sink-{}", sink.name)).get("optional").is_none());
+    }
 }

@@ -25,6 +25,8 @@ pub(super) struct Pod<'a> {
     pub ports: Vec<(&'static str, u16)>,
     pub resources: Option<&'a Resources>,
     pub secrets: Vec<String>,
+    /// Those without which it does what else there is to do.
+    pub secrets_of_stores: Vec<String>,
     pub volumes: Vec<&'a Volume>,
     pub has_health: bool,
 }
@@ -50,9 +52,12 @@ pub(super) fn template(owner: &Owner, accepted: &Accepted, pod: &Pod<'_>) -> Val
     mounts.push(json!({ "name": "manifest", "mountPath": "/etc/clickstream", "readOnly": true }));
     volumes.push(json!({ "name": "tmp", "emptyDir": {} }));
     mounts.push(json!({ "name": "tmp", "mountPath": "/tmp" }));
-    for secret in &pod.secrets {
+    let needed = pod.secrets.iter().map(|secret| (secret, json!({ "secretName": secret })));
+    let of_stores = pod.secrets_of_stores.iter().filter(|secret| !pod.secrets.contains(secret));
+    let of_stores = of_stores.map(|secret| (secret, json!({ "secretName": secret, "optional": true })));
+    for (secret, source) in needed.chain(of_stores) {
         let name = format!("secret-{}", secrets::volume_name(secret));
-        volumes.push(json!({ "name": name, "secret": { "secretName": secret } }));
+        volumes.push(json!({ "name": name, "secret": source }));
         mounts.push(json!({ "name": name, "mountPath": format!("{}/{secret}", secrets::DIRECTORY), "readOnly": true }));
     }
     for volume in &pod.volumes {

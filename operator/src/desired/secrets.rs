@@ -56,11 +56,9 @@ pub(super) fn together(mut one: Vec<String>, other: Vec<String>) -> Vec<String> 
     unique(one)
 }
 
-/// Those of `clickstream setup`: it makes topics and buckets.
-pub(super) fn of_setup(spec: &PipelineSpec) -> Vec<String> {
-    let mut all = of_kafka(spec);
-    all.extend(spec.sinks.iter().filter_map(|sink| Some(sink.couchbase.as_ref()?.connection_secret.clone())));
-    unique(all)
+/// Those of stores that `clickstream setup` looks after.
+pub(super) fn of_stores(spec: &PipelineSpec) -> Vec<String> {
+    unique(spec.sinks.iter().filter_map(|sink| Some(sink.couchbase.as_ref()?.connection_secret.clone())).collect())
 }
 
 fn unique(mut names: Vec<String>) -> Vec<String> {

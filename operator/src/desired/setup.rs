@@ -23,7 +23,9 @@ pub fn job(owner: &Owner, accepted: &Accepted) -> Object {
         args: ["setup", "--manifest", MANIFEST_PATH].map(str::to_owned).to_vec(),
         ports: Vec::new(),
         resources: None,
-        secrets: secrets::of_setup(&accepted.spec),
+        secrets: secrets::of_kafka(&accepted.spec),
+        // A store that is missing is its sink's trouble alone.
+        secrets_of_stores: secrets::of_stores(&accepted.spec),
         volumes: Vec::new(),
         has_health: false,
     };

@@ -40,6 +40,7 @@ pub mod watermark;
 pub mod window;
 pub mod ledger;
 pub mod recovery;
+pub mod repaired;
 pub mod decode;
 pub mod kernel;
 pub mod dedup;

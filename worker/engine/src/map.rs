@@ -15,6 +15,7 @@ use crate::{
     lookup::LookupTable,
     output::{Output, Row, Source, SystemTable},
     plan::Plan,
+    repaired,
     shuffle::{Channel, Mark, Origin, write_messages},
     time::Millis,
     value::Value,
@@ -74,14 +75,16 @@ impl MapTask {
         self.streams.iter_mut().for_each(|stream| stream.process(batch));
     }
 
-    /// Repaired records say in a varint before their bytes which stream refused them.
+    /// Repaired records say before their bytes which stream refused them.
     fn process_repaired(&mut self, batch: &RawBatch) {
         for (at, stream) in self.streams.iter_mut().enumerate() {
             self.sorted.clear();
             for record in &batch.records {
-                let mut reader = Reader::new(batch.payload(record));
-                if reader.u64() == Ok(at as u64) {
-                    self.sorted.push(reader.rest(), record.offset, record.arrival);
+                match repaired::read(batch.payload(record)) {
+                    Ok((of, payload)) if of.is(&self.plan.streams[at].name, at) => {
+                        self.sorted.push(payload, record.offset, record.arrival);
+                    }
+                    _ => {}
                 }
             }
             stream.process(&mut self.sorted);

@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use engine::{
     batch::RawBatch,
-    codec::put_u64,
     decode::{Decoded, Decoder},
     lookup::LookupTable,
     map::{MapContext, MapTask},
     output::{Output, Source, SystemTable},
     plan::{Plan, StreamPlan},
+    repaired,
     time::Millis,
     value::Value,
 };
@@ -50,9 +50,8 @@ impl Judge {
 
     /// Judges a record of `stream` that arrives at `now`.
     pub fn judge(&mut self, stream: usize, payload: &[u8], now: Millis) -> Verdict {
-        let mut record = Vec::with_capacity(payload.len() + 2);
-        put_u64(stream as u64, &mut record);
-        record.extend_from_slice(payload);
+        let mut record = Vec::with_capacity(payload.len() + 64);
+        repaired::write(&self.plan.streams[stream].name, payload, &mut record);
         let mut batch = RawBatch::default();
         batch.push(&record, self.next, now);
         self.next += 1;

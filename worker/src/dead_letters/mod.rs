@@ -25,7 +25,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use engine::{codec::Reader, plan::Plan, time::Millis};
+use engine::{plan::Plan, repaired, time::Millis};
 
 pub use choose::Choice;
 pub use freed::watermarks;
@@ -161,11 +161,7 @@ fn parse(id: u64, bytes: &[u8]) -> Result<Stored, DeadLetterError> {
     serde_json::from_slice(bytes).map_err(|source| DeadLetterError::Damaged { id, source })
 }
 
-/// A repaired record without the number of its stream.
+/// A repaired record without the name of its stream.
 pub(crate) fn behind_stream(record: &[u8]) -> &[u8] {
-    let mut reader = Reader::new(record);
-    match reader.u64() {
-        Ok(_) => reader.rest(),
-        Err(_) => record,
-    }
+    repaired::read(record).map_or(record, |(_, payload)| payload)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::value::Value;
+use engine::{repaired, value::Value};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
     repair::{self, Repair},
     stored::Stored,
 };
-use crate::{clock, limits, log::record::write_repaired, ports::Records};
+use crate::{clock, limits, ports::Records};
 
 use super::marks::Marks;
 
@@ -137,7 +137,8 @@ impl DeadLetters {
             let result = bench.repair(self, letter, marks)?;
             match &result {
                 Ok(done) => {
-                    records.push_with(|out| write_repaired(done.stream, done.text.as_bytes(), out));
+                    let stream = &self.plan.streams[done.stream].name;
+                    records.push_with(|out| repaired::write(stream, done.text.as_bytes(), out));
                     replayed.add(*id);
                     done.freed.iter().for_each(|table| *report.freed.entry(table.clone()).or_default() += 1);
                     report.repaired += 1;

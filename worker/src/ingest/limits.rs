@@ -34,6 +34,10 @@ pub const SHARE_LOOK_EVERY: Duration = Duration::from_millis(50);
 /// every five minutes; whoever joins waits for it.
 pub const SHARE_LOOK_MAX: Duration = Duration::from_secs(1);
 
+/// How long a replica waits for shares before it believes that all rows are written because the shares say so: others may have
+/// them all.
+pub const SHARES_GIVEN_MAX: Duration = Duration::from_secs(120);
+
 /// The longest an ingester with a pace sleeps before it looks at the clock again.
 pub const PACE_STEP: Duration = Duration::from_millis(50);
 

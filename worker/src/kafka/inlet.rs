@@ -4,6 +4,9 @@
 //! that is the back-pressure when no broker answers. Where the outcome is not certain, or the brokers have given the
 //! producer up, as after a long outage, the progress in the topic tells: it is what we committed last, or what we were
 //! about to commit, or a successor's. Then we leave. [`super::marks`] judges it.
+//!
+//! All ingesters of a pipeline keep their progress in one partition, which shows what is committed only up to the first
+//! transaction that is open in it: what is read there counts only once everybody's of before is over.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,7 +33,7 @@ use super::{
     marks::{ATTEMPT, Attempts, Mark, Marks, Outcome, forgotten, judge, replica_key},
     names::Names,
     produce::{commit, enqueue, is_fenced},
-    unread::Unread,
+    unread::{Unread, watermarks_within},
 };
 use crate::{
     clock,
@@ -63,6 +66,9 @@ const SUCCESSOR_TIME: Duration = Duration::from_secs(6);
 
 /// How often that is looked for.
 const SUCCESSOR_EVERY: Duration = Duration::from_secs(1);
+
+/// How often is looked whether a transaction of somebody else is over.
+const SHOWN_EVERY: Duration = Duration::from_millis(50);
 
 /// How long the end of a replica waits until its progress is taken away: nothing depends on it.
 const RETIRE_TIME_MAX: Duration = Duration::from_secs(3);
@@ -201,6 +207,7 @@ impl KafkaInlet {
         let mut config = self.cluster.consumer("clickstream-progress");
         config.set("enable.partition.eof", "true");
         let consumer: Connection<BaseConsumer<Logged>> = self.cluster.create(&config)?;
+        self.wait_until_shown(&consumer)?;
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
         consumer.assign(&all).map_err(read)?;
@@ -234,6 +241,39 @@ impl KafkaInlet {
                 return Err(read(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)));
             }
         }
+    }
+
+    /// Waits until everything is to be seen that is in the progress topic now. Readers of what is committed see it only up to the
+    /// first transaction that is open, whosever that is: that of an ingester that died hides what others committed after it, until
+    /// somebody asks for its id or brokers give it up.
+    fn wait_until_shown(&self, reader: &BaseConsumer<Logged>) -> Result<(), LogError> {
+        let mut config = self.cluster.consumer("clickstream-progress");
+        config.set("isolation.level", "read_uncommitted");
+        let anything: Connection<BaseConsumer<Logged>> = self.cluster.create(&config)?;
+        let end = |consumer: &BaseConsumer<Logged>| {
+            let (_, end) =
+                watermarks_within(consumer, &self.progress_topic, 0, REQUEST_TIME_MAX).map_err(|error| match error
+                    .rdkafka_error_code()
+                {
+                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                        LogError::UnknownTopic(self.progress_topic.clone())
+                    }
+                    _ => failed("read progress from", &self.place, error),
+                })?;
+            Ok::<i64, LogError>(end)
+        };
+        let (written, deadline) = (end(&anything)?, Instant::now() + 3 * REQUEST_TIME_MAX);
+        while end(reader)? < written {
+            if self.wire.stop.load(Ordering::Acquire) {
+                return Err(LogError::Closed);
+            }
+            if Instant::now() >= deadline {
+                let late = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
+                return Err(failed("see all progress in", &self.place, late));
+            }
+            thread::park_timeout(SHOWN_EVERY);
+        }
+        Ok(())
     }
 
     /// Makes a call until it succeeds, unless the pipeline stops or nothing will help; whether it did, for this producer may be

@@ -5,7 +5,7 @@
 //! | `_results` | length of the key, key, document |
 //! | `_silver.<stream>` | topic, partition, offset and event time of the source, key, JSON object |
 //! | `_dead_letters` | a JSON object, see [`write_dead_letter`] |
-//! | `_repaired` | index of the stream, the repaired bytes |
+//! | `_repaired` | name of the stream, the repaired bytes: see [`engine::repaired`] |
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use engine::{
@@ -105,12 +105,6 @@ pub fn write_dead_letter(letter: &DeadLetter, plan: &Plan, out: &mut Vec<u8>) {
         Err(_) => member("base64", &BASE64_STANDARD.encode(&letter.bytes), out),
     }
     out.push(b'}');
-}
-
-/// Writes a repaired record: which stream refused it, and what it should have been.
-pub fn write_repaired(stream: usize, payload: &[u8], out: &mut Vec<u8>) {
-    put_u64(stream as u64, out);
-    out.extend_from_slice(payload);
 }
 
 #[cfg(test)]

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use engine::time::Millis;
+use engine::{limits::FUTURE_MS_MAX, time::Millis};
 
-use crate::ingest::{
-    control::Control,
-    limits::{PACE_GATHER, PACE_STEP},
+use crate::{
+    clock,
+    ingest::{
+        control::Control,
+        limits::{PACE_GATHER, PACE_STEP},
+    },
 };
 
 /// How fast a dataset is read.
@@ -82,10 +85,15 @@ impl Pacer {
     }
 
     fn by_time(&mut self, speed: f64, times: &[Option<Millis>], now: Instant) -> (usize, Duration) {
-        let Some(first) = times.iter().flatten().next() else { return (times.len(), Duration::ZERO) };
+        // Those that no stream takes are not waited for: one of them may lie decades away.
+        let valid = 0..=clock::now().saturating_add(FUTURE_MS_MAX);
+        let Some(first) = times.iter().flatten().find(|time| valid.contains(time)) else {
+            return (times.len(), Duration::ZERO);
+        };
         let (zero, since) = *self.first.get_or_insert((*first, now));
         let passed = (now - since).as_secs_f64() * 1_000.0 * speed;
-        let early = |time: &Option<Millis>| time.is_some_and(|time| (time - zero) as f64 > passed);
+        let early =
+            |time: &Option<Millis>| time.is_some_and(|time| valid.contains(&time) && (time - zero) as f64 > passed);
         let ready = times.iter().position(early).unwrap_or(times.len());
         let wait =
             times.get(ready).copied().flatten().map_or(0.0, |time| ((time - zero) as f64 - passed) / speed / 1_000.0);
@@ -117,6 +125,13 @@ mod tests {
         assert_eq!(pacer.next(4, &times, &control), Some(3));
         assert_eq!(pacer.next(1, &times[3..], &control), Some(1));
         assert!(started.elapsed() >= Duration::from_millis(99), "{:?}", started.elapsed());
+    }
+
+    #[test]
+    fn a_time_that_no_stream_takes_holds_nobody_up() {
+        let (mut pacer, control) = (Pacer::new(Pace::EventTime { speed: 1.0 }), Control::default());
+        let times = [Some(-1), Some(5_000), Some(4_102_444_800_000_000), Some(5_000)];
+        assert_eq!(pacer.next(4, &times, &control), Some(4));
     }
 
     #[test]

@@ -36,7 +36,7 @@ use crate::{
     ingest::{
         IngestError,
         control::Control,
-        limits::{SHARE_BLOCK_ROWS, SHARE_BLOCKS_AHEAD, SHARE_LOOK_EVERY, SHARE_LOOK_MAX, SHARES},
+        limits::{SHARE_BLOCK_ROWS, SHARE_BLOCKS_AHEAD, SHARE_LOOK_EVERY, SHARE_LOOK_MAX, SHARES, SHARES_GIVEN_MAX},
         outbox::{Outbox, Topics},
     },
     ports::LogError,
@@ -93,6 +93,9 @@ struct Sharing<'a> {
     /// The shares that are ours, as far as they are committed.
     mine: BTreeMap<u32, ShareProgress>,
     looked_at: Instant,
+    began: Instant,
+    /// Whether shares of ours were read to the end.
+    has_read: bool,
 }
 
 /// Commits what is ours until every row of every share is committed, by whomever, or somebody asks for the end.
@@ -108,14 +111,30 @@ pub(super) fn run(
     let (pacer, mine, looked_at) = (Pacer::new(feed.pace), BTreeMap::new(), Instant::now());
     let passed = Passed::new((0, 0));
     let files = feed.files.iter().enumerate().map(|(at, file)| (file.name.clone(), at)).collect();
-    let mut sharing =
-        Sharing { feed, files, topics, outbox, control, pacer, lead: (0, 0), end: (None, 0), passed, mine, looked_at };
+    let mut sharing = Sharing {
+        feed,
+        files,
+        topics,
+        outbox,
+        control,
+        pacer,
+        lead: (0, 0),
+        end: (None, 0),
+        passed,
+        mine,
+        looked_at,
+        began: looked_at,
+        has_read: false,
+    };
     let mut is_written = true;
     while !control.stopped() {
         is_written &= !sharing.take_over()?;
         if !is_written {
             match sharing.read()? {
-                Outcome::Ended => is_written = sharing.conclude()?,
+                Outcome::Ended => {
+                    sharing.has_read |= !sharing.mine.is_empty();
+                    is_written = sharing.conclude()?;
+                }
                 Outcome::Changed => continue,
                 Outcome::Stopped => return Ok(()),
             }
@@ -161,7 +180,8 @@ impl Sharing<'_> {
         Ok(all.max().unwrap_or_default())
     }
 
-    /// Rows of all shares, once all are done.
+    /// Rows of all shares, once all are done. That they were done before this process began says nothing of files that came later:
+    /// until shares were ours and are read to the end, the farthest of all must be in the last file.
     fn total(&mut self) -> Result<Option<u64>, IngestError> {
         let heard = self.outbox.heard()?;
         if heard.len() < SHARES as usize {
@@ -169,7 +189,14 @@ impl Sharing<'_> {
         }
         let all: Result<Vec<_>, _> = heard.values().map(|bytes| ShareProgress::from_bytes(bytes)).collect();
         let all = all.map_err(|source| self.outbox.foreign(source))?;
-        Ok(all.iter().all(|share| share.done).then(|| all.iter().map(|share| share.rows).sum()))
+        let mut farthest = 0;
+        for share in &all {
+            farthest = farthest.max(self.next(share.at.as_ref())?.0);
+        }
+        let is_last = farthest + 1 >= self.feed.files.len();
+        let is_believed = is_last || self.has_read || self.began.elapsed() >= SHARES_GIVEN_MAX;
+        let is_done = is_believed && all.iter().all(|share| share.done);
+        Ok(is_done.then(|| all.iter().map(|share| share.rows).sum()))
     }
 
     /// Where a share goes on: a file and a row.
