@@ -95,6 +95,8 @@ impl Fleet {
     fn consumer(&self) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
         let mut config = self.cluster.consumer("clickstream-readers");
         config.set("enable.partition.eof", "true");
+        // Several follow at once, each at its client's pace.
+        config.set("queued.max.messages.kbytes", "4096");
         self.cluster.create(&config)
     }
 }

@@ -64,7 +64,7 @@ pub struct ServeState {
 pub(crate) struct Shared {
     state: ServeState,
     /// One permit for each query that may run; requests take one and wait for it, with a bound.
-    queries: Semaphore,
+    queries: Arc<Semaphore>,
     /// One permit for each listener to events.
     listeners: Arc<Semaphore>,
     /// One permit for each client that follows a topic.
@@ -86,7 +86,7 @@ pub async fn serve(
     let (stopped, stopping) = watch::channel(false);
     let shared = Shared {
         state,
-        queries: Semaphore::new(crate::store::limits::QUERIES_AT_ONCE),
+        queries: Arc::new(Semaphore::new(crate::store::limits::QUERIES_AT_ONCE)),
         listeners: Arc::new(Semaphore::new(limits::LISTENERS_MAX)),
         tails: Arc::new(Semaphore::new(limits::TAILS_MAX)),
         stopping,

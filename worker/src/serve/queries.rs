@@ -29,11 +29,16 @@ async fn ask_with_text<T: Send + 'static>(
     question: impl FnOnce(&Reader) -> Result<T, QueryError> + Send + 'static,
     text: impl Fn(&str) -> Option<String>,
 ) -> Result<T, Problem> {
-    let turn = time::timeout(limits::TURN_TIME_MAX, shared.queries.acquire()).await;
-    let _turn = turn
+    let turn = time::timeout(limits::TURN_TIME_MAX, Arc::clone(&shared.queries).acquire_owned()).await;
+    let turn = turn
         .map_err(|_| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too many queries run at the moment; try again"))?;
     let reader = shared.state.shown.reader();
-    let answer = tokio::task::spawn_blocking(move || question(&reader)).await;
+    let answer = tokio::task::spawn_blocking(move || {
+        // Whoever asked may be gone: its turn lasts as long as its query does.
+        let _turn = turn;
+        question(&reader)
+    })
+    .await;
     answer.map_err(|died| Problem::ours(&died))?.map_err(|error| Problem::of_query(error, text))
 }
 
