@@ -77,7 +77,11 @@ fn fleet(file: &std::path::Path) -> anyhow::Result<Fleet> {
     let cluster =
         crate::kafka::client::Cluster::of(&checked.manifest.spec, &crate::secrets::Secrets::from_environment())?;
     let names = crate::kafka::names::Names::new(&checked.manifest.name);
-    Ok(Fleet { cluster, names, plan: std::sync::Arc::new(checked.plan) })
+    let catalogue = crate::kafka::catalogue::read(&cluster, &names)?;
+    // What is not set up yet has no topic either.
+    let view = crate::kafka::catalogue::View::new(&catalogue, &checked);
+    let streams = std::sync::Arc::new(view.map(|view| view.streams).unwrap_or_default());
+    Ok(Fleet { cluster, names, plan: std::sync::Arc::new(checked.plan), streams })
 }
 
 /// Asks the API of a running pipeline.

@@ -110,7 +110,7 @@ pub fn run(
         topics: Mutex::new(feeding.view().topics.clone()),
         failure: Mutex::new(None),
     });
-    let shown = feeding.shown();
+    let (shown, streams) = (feeding.shown(), Arc::new(feeding.view().streams.clone()));
     let metrics = Registry::new();
     let ready = Arc::clone(&board);
     let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.clone())?;
@@ -125,7 +125,7 @@ pub fn run(
             move |board| gather_facts(&cluster, &names, &lag, board)
         })?,
     ];
-    let fleet = Fleet { cluster: cluster.clone(), names, plan: Arc::new(plan.clone()) };
+    let fleet = Fleet { cluster: cluster.clone(), names, plan: Arc::new(plan.clone()), streams };
     let live = FleetPipeline {
         board: Arc::clone(&board),
         letters: DeadLetters::over(KafkaLetters(fleet.clone()), Arc::clone(&fleet.plan)),

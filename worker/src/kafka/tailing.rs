@@ -1,6 +1,9 @@
 //! Topics of a fleet as people look into them: which there are, their newest records, and those that come.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use engine::plan::Plan;
 use rdkafka::{
@@ -39,13 +42,15 @@ pub struct Fleet {
     pub names: Names,
     /// What flows through them.
     pub plan: std::sync::Arc<Plan>,
+    /// Which epoch tells the accepted events of each stream; the first, if it is not said.
+    pub streams: std::sync::Arc<BTreeMap<String, u32>>,
 }
 
 impl Fleet {
     fn topics_named(&self) -> Vec<Named> {
         names_in(&self.plan, |kind, stream| match kind {
             TopicKind::Raw => unreachable!("bug: raw topics keep their names"),
-            TopicKind::Accepted => self.names.silver(stream),
+            TopicKind::Accepted => self.names.epoch(self.streams.get(stream).copied().unwrap_or(1)).silver(stream),
             TopicKind::DeadLetters => self.names.dead_letters(),
             TopicKind::Repaired => self.names.repaired(),
             TopicKind::Results => self.names.results(),
@@ -53,10 +58,11 @@ impl Fleet {
     }
 
     /// The topics of the pipeline, raw ones first. How many records lie in one is told by its offsets, markers of
-    /// transactions and what compaction took among them.
+    /// transactions and what compaction took among them. Those that are not there are left out: nobody reads a stream's events
+    /// any more, or they were those of an epoch that is gone.
     ///
     /// # Errors
-    /// Where no broker answers, or a topic is missing.
+    /// Where no broker answers.
     pub fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
         let consumer = self.consumer()?;
         let info = |(name, topic, kind): Named| {
@@ -64,7 +70,8 @@ impl Fleet {
             let records = ends.iter().map(|(start, end)| end - start).sum();
             Ok(TopicInfo { name, kind, partitions: ends.len() as u32, records })
         };
-        self.topics_named().into_iter().map(info).collect()
+        let found = self.topics_named().into_iter().map(info);
+        found.filter(|found| !matches!(found, Err(LogError::UnknownTopic(_)))).collect()
     }
 
     /// Reads the topic that people call `name` from before its newest `last` records of each partition.
