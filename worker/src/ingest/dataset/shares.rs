@@ -189,12 +189,17 @@ impl Sharing<'_> {
         }
         let all: Result<Vec<_>, _> = heard.values().map(|bytes| ShareProgress::from_bytes(bytes)).collect();
         let all = all.map_err(|source| self.outbox.foreign(source))?;
-        let mut farthest = 0;
-        for share in &all {
-            farthest = farthest.max(self.next(share.at.as_ref())?.0);
-        }
-        let is_last = farthest + 1 >= self.feed.files.len();
-        let is_believed = is_last || self.has_read || self.began.elapsed() >= SHARES_GIVEN_MAX;
+        // Others may know files that we do not.
+        let reached: Vec<_> = all.iter().map(|share| self.next(share.at.as_ref()).ok()).collect();
+        let end = self.next(self.end.0.as_ref())?;
+        let is_believed = match self.has_read {
+            // What they have told may be of before.
+            true => reached.iter().all(|at| at.is_none_or(|at| at >= end)),
+            false => {
+                let is_last = reached.iter().flatten().any(|(file, _)| file + 1 >= self.feed.files.len());
+                is_last || self.began.elapsed() >= SHARES_GIVEN_MAX
+            }
+        };
         let is_done = is_believed && all.iter().all(|share| share.done);
         Ok(is_done.then(|| all.iter().map(|share| share.rows).sum()))
     }
@@ -399,7 +404,7 @@ impl Sharing<'_> {
     fn tell(&mut self, behind: u64, blocks: u64, done: bool, at: Option<At>) -> Result<(), IngestError> {
         let here = self.next(at.as_ref())?;
         let is_late = |progress: &ShareProgress| match done {
-            true => !progress.done,
+            true => !progress.done || self.next(progress.at.as_ref()).is_ok_and(|at| at < here),
             false => progress.blocks + behind <= blocks,
         };
         let late: Vec<u32> =
