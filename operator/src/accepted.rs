@@ -149,11 +149,24 @@ fn forget(value: &mut Value, names: &[&str]) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::desired::Owner;
 
     /// An example of the repository.
     pub(crate) fn example(name: &str) -> ClickstreamPipeline {
         let file = format!("{}/../examples/{name}.yaml", env!("CARGO_MANIFEST_DIR"));
         serde_yaml::from_str(&std::fs::read_to_string(file).unwrap()).unwrap()
+    }
+
+    /// Whose objects a pipeline's are, in a cluster that knows nothing but Kubernetes.
+    pub(crate) fn owner(name: &str) -> Owner {
+        Owner {
+            namespace: "shop".into(),
+            name: name.into(),
+            uid: "u".into(),
+            image: "clickstream:1".into(),
+            monitoring: crate::desired::monitoring::Monitoring::default(),
+            couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
+        }
     }
 
     pub(crate) fn accepted(name: &str) -> Accepted {

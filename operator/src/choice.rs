@@ -145,7 +145,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::accepted::tests::example;
+    use crate::accepted::tests::{example, owner};
 
     fn pipeline(name: &str, second: i64) -> ClickstreamPipeline {
         let mut pipeline = example("medallion");
@@ -158,15 +158,7 @@ mod tests {
     }
 
     fn chosen(pipeline: &ClickstreamPipeline, others: &[ClickstreamPipeline]) -> Choice {
-        let owner = Owner {
-            namespace: "shop".into(),
-            name: pipeline.name_any(),
-            uid: "u".into(),
-            image: "clickstream:1".into(),
-            monitoring: crate::desired::monitoring::Monitoring::default(),
-            couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
-        };
-        choose(pipeline, others.iter(), &owner, &Reading::Known(Objects::new()))
+        choose(pipeline, others.iter(), &owner(&pipeline.name_any()), &Reading::Known(Objects::new()))
     }
 
     #[test]

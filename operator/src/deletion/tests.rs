@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    accepted::{Accepted, tests::accepted},
+    accepted::{self, Accepted, tests::accepted},
     choice::Refusal,
     steps,
 };
@@ -17,14 +17,7 @@ fn doomed() -> Accepted {
 }
 
 fn owner() -> Owner {
-    Owner {
-        namespace: "shop".into(),
-        name: "medallion".into(),
-        uid: "1".into(),
-        image: "clickstream:1".into(),
-        monitoring: crate::desired::monitoring::Monitoring::default(),
-        couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
-    }
+    accepted::tests::owner("medallion")
 }
 
 fn chosen(accepted: &Accepted) -> Choice {

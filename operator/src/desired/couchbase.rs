@@ -128,14 +128,7 @@ mod tests {
             to.into_iter()
                 .for_each(|to| to.operator = Some(crds::spec::CouchbaseOperator { labels: Clone::clone(&labels) }));
         }
-        let owner = Owner {
-            namespace: "shop".into(),
-            name: "sales".into(),
-            uid: "u".into(),
-            image: "clickstream:1".into(),
-            monitoring: crate::desired::monitoring::Monitoring::default(),
-            couchbase: operator,
-        };
+        let owner = Owner { couchbase: operator, ..crate::accepted::tests::owner("sales") };
         objects(&owner, &spec)
     }
 

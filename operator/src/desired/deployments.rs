@@ -158,22 +158,14 @@ pub(super) fn budget(owner: &Owner, part: &Part) -> Option<Object> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{accepted::tests::accepted, desired};
-
-    fn owner() -> Owner {
-        Owner {
-            namespace: "shop".into(),
-            name: "p".into(),
-            uid: "1".into(),
-            image: "clickstream:1".into(),
-            monitoring: desired::monitoring::Monitoring::default(),
-            couchbase: desired::couchbase::CouchbaseOperator::default(),
-        }
-    }
+    use crate::{
+        accepted::tests::{accepted, owner},
+        desired,
+    };
 
     /// An object of an example, by kind and name.
     fn body(example: &str, kind: Kind, name: &str) -> Value {
-        let (owner, accepted) = (owner(), accepted(example));
+        let (owner, accepted) = (owner("p"), accepted(example));
         let mut all = desired::objects(&owner, &accepted);
         all.push(desired::setup::job(&owner, &accepted));
         let found = all.into_iter().find(|object| object.kind == kind && object.name == name);
@@ -198,7 +190,7 @@ mod tests {
             (part(Role::Process, None), 0),
             (part(Role::Serve, None), 1),
         ] {
-            let found = deployment(&owner(), &accepted, &part).body["spec"]["strategy"]["rollingUpdate"].clone();
+            let found = deployment(&owner("p"), &accepted, &part).body["spec"]["strategy"]["rollingUpdate"].clone();
             assert_eq!(found, json!({"maxSurge": surge, "maxUnavailable": 1 - surge}), "{part:?}");
         }
     }

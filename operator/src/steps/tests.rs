@@ -5,19 +5,15 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    accepted::tests::{accepted, example},
+    accepted::{
+        self,
+        tests::{accepted, example},
+    },
     desired::HASH_ANNOTATION,
 };
 
 fn owner() -> Owner {
-    Owner {
-        namespace: "shop".into(),
-        name: "medallion".into(),
-        uid: "u".into(),
-        image: "clickstream:1".into(),
-        monitoring: crate::desired::monitoring::Monitoring::default(),
-        couchbase: crate::desired::couchbase::CouchbaseOperator::default(),
-    }
+    accepted::tests::owner("medallion")
 }
 
 /// A cluster that does what it is told at once, and whose Jobs and Deployments succeed.

@@ -250,20 +250,8 @@ impl KafkaInlet {
         let mut config = self.cluster.consumer("clickstream-progress");
         config.set("isolation.level", "read_uncommitted");
         let anything: Connection<BaseConsumer<Logged>> = self.cluster.create(&config)?;
-        let end = |consumer: &BaseConsumer<Logged>| {
-            let (_, end) =
-                watermarks_within(consumer, &self.progress_topic, 0, REQUEST_TIME_MAX).map_err(|error| match error
-                    .rdkafka_error_code()
-                {
-                    Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
-                        LogError::UnknownTopic(self.progress_topic.clone())
-                    }
-                    _ => failed("read progress from", &self.place, error),
-                })?;
-            Ok::<i64, LogError>(end)
-        };
-        let (written, deadline) = (end(&anything)?, Instant::now() + 3 * REQUEST_TIME_MAX);
-        while end(reader)? < written {
+        let (written, deadline) = (self.progress_end(&anything)?, Instant::now() + 3 * REQUEST_TIME_MAX);
+        while self.progress_end(reader)? < written {
             if self.wire.stop.load(Ordering::Acquire) {
                 return Err(LogError::Closed);
             }
@@ -274,6 +262,17 @@ impl KafkaInlet {
             thread::park_timeout(SHOWN_EVERY);
         }
         Ok(())
+    }
+
+    /// Where the progress topic ends for a reader.
+    fn progress_end(&self, reader: &BaseConsumer<Logged>) -> Result<i64, LogError> {
+        let told = watermarks_within(reader, &self.progress_topic, 0, REQUEST_TIME_MAX);
+        told.map(|(_, end)| end).map_err(|error| match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                LogError::UnknownTopic(self.progress_topic.clone())
+            }
+            _ => failed("read progress from", &self.place, error),
+        })
     }
 
     /// Makes a call until it succeeds, unless the pipeline stops or nothing will help; whether it did, for this producer may be
