@@ -35,3 +35,4 @@ pub mod servers;
 pub mod tokens;
 pub mod roles;
 pub mod torture;
+pub mod writers;

@@ -6,13 +6,18 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
 use crds::Checked;
+use engine::time::rfc3339;
+use serde_json::json;
 use tests::{
-    binary::{Ended, run},
-    kafka::{Broker, make_topic, set_topic, topic_fact},
-    roles::{PATIENCE, UNASKED, role},
+    binary::{Ended, free_address, run},
+    kafka::{Broker, make_topic, raw_records, set_topic, topic_fact},
+    random::Random,
+    roles::{PATIENCE, Role, UNASKED, role},
+    sales::over_http,
 };
 
 /// A pipeline over three topics, of which `views` is said to be `views`.
@@ -142,4 +147,51 @@ fn what_the_manifest_names_is_set_and_nothing_else() {
     let refused = set_up(&said("14d", "zstd"), &[]);
     assert_eq!(refused.status.code(), Some(2), "{}", refused.stderr);
     assert!(refused.stderr.contains("message.timestamp.type is CreateTime, not LogAppendTime"), "{}", refused.stderr);
+}
+
+/// Text that no compression makes shorter than three quarters.
+fn noise(seed: u64, length: usize) -> String {
+    let mut random = Random::new(seed);
+    (0..length).map(|_| char::from(b'0' + random.below(64) as u8)).collect()
+}
+
+#[test]
+fn an_event_that_a_topic_of_others_never_takes_is_refused_and_keeps_no_other_waiting() {
+    let (broker, folder) = (Broker::start().unwrap(), tempfile::tempdir().unwrap());
+    let address = free_address().unwrap();
+    let text = over_http(&broker.address, &address).unwrap();
+    let text = text.replace("- name: transactions\n", "- name: transactions\n    managementPolicy: Observe\n");
+    let file = folder.path().join("sales.yaml");
+    fs::write(&file, &text).unwrap();
+    let checked = checked(&file);
+    make_topic(&checked, "transactions", checked.plan.topics[0].partitions, &[("max.message.bytes", "20000")]).unwrap();
+    let made = set_up(&file, &[]);
+    assert!(made.status.success(), "{}", made.stderr);
+    let mut collector = Role::start("ingest", &file, &["--name", "checkout"]).unwrap();
+    collector.wait_until_ready().unwrap();
+
+    let post = |number: usize, note: usize| {
+        let time = rfc3339(i64::try_from(UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap());
+        let event = json!({
+            "transaction_id": format!("t{number}"), "category": "Home", "amount": 1, "timestamp": time,
+            "note": noise(number as u64, note),
+        });
+        let request = ureq::post(format!("http://{address}/v1/events")).content_type("application/json");
+        let answer = request.config().http_status_as_error(false).build().send(event.to_string()).unwrap();
+        (answer.status().as_u16(), answer.into_body().read_to_string().unwrap())
+    };
+    let answers: Vec<(usize, (u16, String))> = std::thread::scope(|scope| {
+        let posted: Vec<_> = (0..40)
+            .map(|number| (number, scope.spawn(move || post(number, if number % 10 == 3 { 60_000 } else { 10 }))))
+            .collect();
+        posted.into_iter().map(|(number, client)| (number, client.join().unwrap())).collect()
+    });
+    for (number, (status, answer)) in answers {
+        let (expected, part) =
+            if number % 10 == 3 { (413, "larger than transactions may take") } else { (200, "\"accepted\":1") };
+        assert!(status == expected && answer.contains(part), "{number}: {status} {answer}");
+    }
+    let stored = raw_records(&checked).unwrap();
+    assert_eq!(stored.values().map(Vec::len).sum::<usize>(), 36);
+    collector.end_in_order().unwrap();
 }

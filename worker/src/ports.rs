@@ -31,6 +31,13 @@ pub enum LogError {
         /// Which entry, and how.
         what: String,
     },
+    /// A record is larger than its topic takes, by a setting of whoever looks after it: nothing of the call was written, and never
+    /// will be.
+    #[error("an event is larger than {topics} may take: raise `max.message.bytes` there, or send smaller ones")]
+    TooLarge {
+        /// The topic, or those of which it may be one.
+        topics: String,
+    },
     /// The log has no such topic: the caller's bug, or a manifest that was changed behind our back.
     #[error("the log has no topic `{0}`")]
     UnknownTopic(String),

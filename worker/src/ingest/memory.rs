@@ -15,6 +15,8 @@ pub struct Committed {
     pub commits: usize,
     /// The commit that fails, from zero.
     pub fail_at: Option<usize>,
+    /// The longest payload that it takes.
+    pub payload_max: Option<usize>,
 }
 
 /// A log with so many partitions a topic; clones share what is in it.
@@ -43,6 +45,10 @@ impl IngestLog for MemoryLog {
         committed.commits += 1;
         if committed.fail_at.is_some_and(|at| committed.commits > at) {
             return Err(failure());
+        }
+        let longest = records.iter().map(|record| record.payload.len()).max();
+        if committed.payload_max.is_some_and(|most| longest > Some(most)) {
+            return Err(LogError::TooLarge { topics: "t".into() });
         }
         let text = |payload: &[u8]| String::from_utf8_lossy(payload).into_owned();
         let records = records.iter().map(|record| (record.topic.into(), record.partition, text(record.payload)));

@@ -6,7 +6,10 @@
 //! about to commit, or a successor's. Then we leave. [`super::marks`] judges it.
 //!
 //! All ingesters of a pipeline keep their progress in one partition, which shows what is committed only up to the first
-//! transaction that is open in it: what is read there counts only once everybody's of before is over.
+//! transaction that is open in it: what is read there counts only once everybody's of before is over. One that brokers have
+//! forgotten is ended by whoever finds it ([`hanging`]).
+
+mod hanging;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,10 +25,11 @@ use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
-    message::{BorrowedMessage, Header, Headers as _, Message, OwnedHeaders},
+    message::{BorrowedMessage, Message},
     producer::{BaseProducer, BaseRecord, Producer, PurgeConfig},
 };
 
+use self::hanging::{WRITER, header, header_of};
 use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
@@ -77,6 +81,7 @@ const RETIRE_TIME_MAX: Duration = Duration::from_secs(3);
 pub struct KafkaInlet {
     producer: Connection<BaseProducer<Logged>>,
     cluster: Cluster,
+    names: Names,
     id: String,
     /// A share: who should write it is the group's to say.
     is_share: bool,
@@ -103,6 +108,8 @@ enum Remedy {
     Fail,
     /// A topic is gone.
     Stop,
+    /// A topic does not take so large a record: abort, and tell the caller.
+    Refuse,
 }
 
 impl KafkaInlet {
@@ -114,6 +121,7 @@ impl KafkaInlet {
         let mut inlet = Self {
             producer: producer(cluster, id)?,
             cluster: cluster.clone(),
+            names: names.clone(),
             id: id.to_owned(),
             is_share: false,
             replica: None,
@@ -168,7 +176,7 @@ impl KafkaInlet {
             self.producer.begin_transaction()?;
             for key in keys {
                 let gone = BaseRecord::<String, ()>::to(&self.progress_topic).partition(0).key(key);
-                enqueue(&self.producer, gone)?;
+                enqueue(&self.producer, gone.headers(header(WRITER, self.id.as_bytes())))?;
             }
             commit(&self.producer, RETIRE_TIME_MAX)
         };
@@ -180,13 +188,29 @@ impl KafkaInlet {
 
     /// Takes the id over, and reads what was committed under it.
     fn open(&mut self) -> Result<(), LogError> {
-        while !self.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))? {
-            self.producer = producer(&self.cluster, &self.id)?;
+        self.take_over()?;
+        let (mut pause, mut ended) = (RETRY.start, None);
+        while let Some(hidden) = self.patiently(Self::wait_until_shown)? {
+            let tried =
+                if ended == Some(hidden.offset) { Err(self.is_hanging(&hidden)) } else { self.end_hanging(&hidden) };
+            ended = Some(hidden.offset);
+            if let Err(error) = tried {
+                self.rest(&error, &mut pause)?;
+                self.producer = producer(&self.cluster, &self.id)?;
+                self.take_over()?;
+            }
         }
         self.progress = self.patiently(Self::read_progress)?;
         self.partitions = self.patiently(|inlet| count_partitions(&inlet.producer, &inlet.place))?;
         // Whoever has nothing to write for long would else look as if Kafka were still away.
         self.wire.downstream.succeeded();
+        Ok(())
+    }
+
+    fn take_over(&mut self) -> Result<(), LogError> {
+        while !self.insist("open", |inlet| inlet.producer.init_transactions(CALL_TIME_MAX))? {
+            self.producer = producer(&self.cluster, &self.id)?;
+        }
         Ok(())
     }
 
@@ -201,13 +225,12 @@ impl KafkaInlet {
         }
     }
 
-    /// The newest progress of every ingester: the topic is compacted and small.
+    /// The newest progress of every ingester that is to be seen: the topic is compacted and small.
     fn read_progress(&self) -> Result<Marks, LogError> {
         let read = |error| failed("read progress from", &self.place, error);
         let mut config = self.cluster.consumer("clickstream-progress");
         config.set("enable.partition.eof", "true");
         let consumer: Connection<BaseConsumer<Logged>> = self.cluster.create(&config)?;
-        self.wait_until_shown(&consumer)?;
         let mut all = TopicPartitionList::new();
         all.add_partition_offset(&self.progress_topic, 0, Offset::Beginning).map_err(read)?;
         consumer.assign(&all).map_err(read)?;
@@ -243,27 +266,6 @@ impl KafkaInlet {
         }
     }
 
-    /// Waits until everything is to be seen that is in the progress topic now. Readers of what is committed see it only up to the
-    /// first transaction that is open, whosever that is: that of an ingester that died hides what others committed after it, until
-    /// somebody asks for its id or brokers give it up.
-    fn wait_until_shown(&self, reader: &BaseConsumer<Logged>) -> Result<(), LogError> {
-        let mut config = self.cluster.consumer("clickstream-progress");
-        config.set("isolation.level", "read_uncommitted");
-        let anything: Connection<BaseConsumer<Logged>> = self.cluster.create(&config)?;
-        let (written, deadline) = (self.progress_end(&anything)?, Instant::now() + 3 * REQUEST_TIME_MAX);
-        while self.progress_end(reader)? < written {
-            if self.wire.stop.load(Ordering::Acquire) {
-                return Err(LogError::Closed);
-            }
-            if Instant::now() >= deadline {
-                let late = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
-                return Err(failed("see all progress in", &self.place, late));
-            }
-            thread::park_timeout(SHOWN_EVERY);
-        }
-        Ok(())
-    }
-
     /// Where the progress topic ends for a reader.
     fn progress_end(&self, reader: &BaseConsumer<Logged>) -> Result<i64, LogError> {
         let told = watermarks_within(reader, &self.progress_topic, 0, REQUEST_TIME_MAX);
@@ -287,7 +289,9 @@ impl KafkaInlet {
             let Err(error) = call(self) else { return Ok(true) };
             match remedy(&error) {
                 Remedy::Leave => return Err(LogError::Fenced),
-                Remedy::Fail | Remedy::Abort | Remedy::Stop => return Err(failed(action, &self.place, error)),
+                Remedy::Fail | Remedy::Abort | Remedy::Stop | Remedy::Refuse => {
+                    return Err(failed(action, &self.place, error));
+                }
                 Remedy::Again => self.rest(&error, &mut pause)?,
             }
             if begun.elapsed() >= PRODUCER_TIME_MAX {
@@ -319,9 +323,8 @@ impl KafkaInlet {
             let message = key.iter().fold(message, |message, key| message.key(key));
             enqueue(&self.producer, message.payload(record.payload))?;
         }
-        let attempt = OwnedHeaders::new().insert(Header { key: ATTEMPT, value: mark.attempt.as_ref() });
         let record = BaseRecord::to(&self.progress_topic).partition(0).key(key).payload(&mark.progress);
-        enqueue(&self.producer, record.headers(attempt))?;
+        enqueue(&self.producer, record.headers(header(ATTEMPT, mark.attempt.as_deref().unwrap_or_default())))?;
         let (begun, mut pause) = (Instant::now(), RETRY.start);
         loop {
             match commit(&self.producer, CALL_TIME_MAX) {
@@ -341,13 +344,17 @@ impl KafkaInlet {
 fn take(found: &mut Marks, message: &BorrowedMessage<'_>) {
     let Some(key) = message.key() else { return };
     let key = String::from_utf8_lossy(key).into_owned();
-    let Some(progress) = message.payload() else {
+    if message.payload().is_none() {
         found.remove(&key);
         return;
-    };
-    let attempt = message.headers().and_then(|all| all.iter().find(|header| header.key == ATTEMPT)?.value);
-    let (progress, attempt) = (progress.to_vec(), attempt.map(<[u8]>::to_vec));
-    found.insert(key, Mark { progress, attempt, time: message.timestamp().to_millis().unwrap_or_default() });
+    }
+    found.insert(key, mark_of(message));
+}
+
+/// What a record of the progress topic says.
+fn mark_of(message: &BorrowedMessage<'_>) -> Mark {
+    let (progress, attempt) = (message.payload().unwrap_or_default().to_vec(), header_of(message, ATTEMPT));
+    Mark { progress, attempt, time: message.timestamp().to_millis().unwrap_or_default() }
 }
 
 fn producer(cluster: &Cluster, id: &str) -> Result<Connection<BaseProducer<Logged>>, LogError> {
@@ -369,9 +376,15 @@ pub fn count_partitions(producer: &BaseProducer<Logged>, place: &str) -> Result<
     Ok(metadata.topics().iter().map(count).collect())
 }
 
+fn topics_of(records: &[IngestRecord<'_>]) -> String {
+    let topics: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
+    topics.into_iter().collect::<Vec<_>>().join(", ")
+}
+
 fn remedy(error: &KafkaError) -> Remedy {
     match error {
         _ if is_fenced(error) => Remedy::Leave,
+        _ if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) => Remedy::Refuse,
         KafkaError::Transaction(error) if error.txn_requires_abort() => Remedy::Abort,
         KafkaError::Transaction(error) if error.is_retriable() => Remedy::Again,
         KafkaError::Transaction(error) if error.is_fatal() => Remedy::Fail,
@@ -435,11 +448,13 @@ impl IngestLog for KafkaInlet {
         while let Err(error) = self.send(&key, records, &mark) {
             let remedy = remedy(&error);
             if remedy == Remedy::Stop {
-                let topics: BTreeSet<&str> = records.iter().map(|record| record.topic).collect();
-                return Err(LogError::UnknownTopic(topics.into_iter().collect::<Vec<_>>().join(", ")));
+                return Err(LogError::UnknownTopic(topics_of(records)));
             }
             // Of a commit that takes too long nobody knows yet whether it happens.
-            if remedy == Remedy::Abort && self.abort()? {
+            if matches!(remedy, Remedy::Abort | Remedy::Refuse) && self.abort()? {
+                if remedy == Remedy::Refuse {
+                    return Err(LogError::TooLarge { topics: topics_of(records) });
+                }
                 self.rest(&error, &mut pause)?;
                 continue;
             }

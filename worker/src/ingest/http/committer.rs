@@ -12,11 +12,14 @@ use crossbeam_channel::{Receiver, RecvTimeoutError};
 use engine::codec::put_u64;
 use tokio::sync::oneshot;
 
-use crate::ingest::{
-    IngestError,
-    control::Control,
-    limits::{BATCH_BYTES, GATHER},
-    outbox::{Outbox, Topics},
+use crate::{
+    ingest::{
+        IngestError,
+        control::Control,
+        limits::{BATCH_BYTES, GATHER},
+        outbox::{Outbox, Topics},
+    },
+    ports::LogError,
 };
 
 /// The accepted events of one request.
@@ -25,8 +28,8 @@ pub struct Posted {
     pub body: Vec<u8>,
     /// Where the events lie in it.
     pub events: Vec<Range<usize>>,
-    /// Told once they are durably in the log; dropped if they could not be written.
-    pub stored: oneshot::Sender<()>,
+    /// Told once they are durably in the log, or why they never will be; dropped if they could not be written.
+    pub stored: oneshot::Sender<Result<(), String>>,
 }
 
 /// First byte of the progress of a collector: kind and version.
@@ -57,23 +60,47 @@ pub fn run(
             }
             continue;
         }
-        let events =
-            requests.iter().flat_map(|request| request.events.iter().map(|event| &request.body[event.clone()]));
-        let targets = topics.route(events.clone());
-        let records: Vec<_> = events.zip(0..).map(|(event, at)| topics.record(targets.of(at), event)).collect();
-        let count = records.len() as u64;
-        total += count;
-        let mut progress = vec![TAG];
-        put_u64(total, &mut progress);
-        outbox.commit(&records, &progress)?;
-        drop(records);
-        topics.turn();
-        control.count(count);
-        for request in requests {
-            // A client that has gone meanwhile does not hear it.
-            let _ = request.stored.send(());
+        match write(&requests, topics, outbox, &mut total) {
+            // What one client sent keeps nobody else waiting.
+            Err(IngestError::Log(LogError::TooLarge { .. })) if requests.len() > 1 => {
+                for request in requests {
+                    let written = write(std::slice::from_ref(&request), topics, outbox, &mut total);
+                    answer(vec![request], written, control)?;
+                }
+            }
+            written => answer(requests, written, control)?,
         }
     }
+}
+
+/// Commits the events of some requests together; `total` are all so far.
+fn write(requests: &[Posted], topics: &mut Topics, outbox: &mut Outbox, total: &mut u64) -> Result<(), IngestError> {
+    let events = requests.iter().flat_map(|request| request.events.iter().map(|event| &request.body[event.clone()]));
+    let targets = topics.route(events.clone());
+    let records: Vec<_> = events.zip(0..).map(|(event, at)| topics.record(targets.of(at), event)).collect();
+    let count = *total + records.len() as u64;
+    let mut progress = vec![TAG];
+    put_u64(count, &mut progress);
+    outbox.commit(&records, &progress)?;
+    *total = count;
+    topics.turn();
+    Ok(())
+}
+
+/// Tells requests what became of their events. A client that has gone meanwhile does not hear it.
+fn answer(requests: Vec<Posted>, written: Result<(), IngestError>, control: &Control) -> Result<(), IngestError> {
+    let told = match written {
+        Ok(()) => Ok(()),
+        Err(IngestError::Log(error @ LogError::TooLarge { .. })) => Err(error.to_string()),
+        Err(error) => return Err(error),
+    };
+    for request in requests {
+        if told.is_ok() {
+            control.count(request.events.len() as u64);
+        }
+        let _ = request.stored.send(told.clone());
+    }
+    Ok(())
 }
 
 fn committed(outbox: &Outbox) -> Result<u64, IngestError> {

@@ -181,7 +181,7 @@ impl Collector {
             TrySendError::Disconnected(_) => unavailable("the collector has ended"),
         })?;
         match tokio::time::timeout(COMMIT_TIMEOUT, told).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(told)) => told.map_err(|why| (StatusCode::PAYLOAD_TOO_LARGE, why)),
             Ok(Err(_)) => Err(unavailable("the events could not be stored; send them again")),
             Err(_) => Err(unavailable("the events may not be stored; send them again, with the same ids")),
         }

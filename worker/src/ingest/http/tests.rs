@@ -215,3 +215,28 @@ fn a_log_that_fails_is_answered_503() {
     let (status, answer) = site.post("/collect", "", br#"{"id":"a","n":1}"#);
     assert!(status == 503, "{answer}");
 }
+
+#[test]
+fn an_event_that_the_topic_never_takes_is_refused_alone() {
+    let site = site();
+    site.log.committed.lock().unwrap().payload_max = Some(50);
+    let long = format!(r#"{{"id":"{}","n":1}}"#, "x".repeat(50));
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..8).map(|at| (at, &site, &long)).collect();
+        let posted: Vec<_> = clients
+            .into_iter()
+            .map(|(at, site, long)| {
+                scope.spawn(move || {
+                    let event = if at == 3 { long.clone() } else { format!(r#"{{"id":"{at}","n":1}}"#) };
+                    (at, site.post("/collect", "", event.as_bytes()))
+                })
+            })
+            .collect();
+        for (at, (status, answer)) in posted.into_iter().map(|client| client.join().unwrap()) {
+            let expected = if at == 3 { 413 } else { 200 };
+            assert!(status == expected, "{at}: {answer}");
+            assert!(at != 3 || answer.contains("raise `max.message.bytes`"), "{answer}");
+        }
+    });
+    assert_eq!((site.log.payloads().len(), site.control.read.load(std::sync::atomic::Ordering::Relaxed)), (7, 7));
+}
