@@ -7,7 +7,7 @@ use kube::{
 use serde_json::Value;
 
 use crate::{
-    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version},
+    desired::{MANAGER, Object, Owner, PIPELINE_LABEL, api_version},
     metrics::Metrics,
     observed::{Kind, Objects, Reading},
     steps::Step,
@@ -53,7 +53,47 @@ pub async fn observe(client: &Client, owner: &Owner) -> Reading<Objects> {
     Reading::Known(objects)
 }
 
-/// Carries out a step.
+/// Whose an object is that the list of its pipeline's objects does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// There is none of its name: it may be created.
+    Nobody,
+    /// It is the pipeline's all the same: the list was old, or somebody took the labels off. It may be applied.
+    Pipeline,
+    /// Somebody else made it: it must stay as it is.
+    Other,
+}
+
+/// Looks whose the name of an object is.
+///
+/// # Errors
+/// What the API server says.
+pub async fn holder(client: &Client, owner: &Owner, object: &Object) -> Result<Holder, kube::Error> {
+    // A list of one name: of these kinds the operator may read nothing one by one.
+    let params = ListParams::default().fields(&format!("metadata.name={}", object.name));
+    let found = api(client, object.kind, &owner.namespace).list_metadata(&params).await?;
+    Ok(match found.items.first() {
+        None => Holder::Nobody,
+        Some(one) if owner.has(&one.metadata) => Holder::Pipeline,
+        Some(_) => Holder::Other,
+    })
+}
+
+/// Creates an object that was not there a moment ago.
+///
+/// By server-side apply, so that what is applied later owns the same fields; a POST would leave a second owner of each, and
+/// no field could ever be taken out again. Without force: where somebody made one of the name meanwhile, the server says
+/// 409 instead of giving us its fields.
+///
+/// # Errors
+/// What the API server says.
+pub async fn create(client: &Client, namespace: &str, object: &Object, metrics: &Metrics) -> Result<(), kube::Error> {
+    metrics.wrote(object.kind.api().2, "apply");
+    let patch: Patch<&Value> = Patch::Apply(&object.body);
+    api(client, object.kind, namespace).patch(&object.name, &PatchParams::apply(MANAGER), &patch).await.map(drop)
+}
+
+/// Carries out a step. An object that is applied must be the pipeline's: its fields are taken from whoever has them.
 ///
 /// # Errors
 /// What the API server says. What is gone already counts as deleted.

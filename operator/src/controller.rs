@@ -1,5 +1,6 @@
 //! The loop: observe, judge, decide, apply, report; for one pipeline at a time, however often it is asked.
 
+mod act;
 mod leave;
 mod tell;
 mod watched;
@@ -33,6 +34,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use self::{
+    act::carry_out,
     tell::{announce, note, warn, warn_of, warn_of_error},
     watched::{Pipelines, Watched},
 };
@@ -113,6 +115,16 @@ pub enum ReconcileError {
         action: String,
         /// What it said.
         source: Box<kube::Error>,
+    },
+    /// The name of an object is taken.
+    #[error("{kind} {name} in namespace {namespace} is not of this pipeline, and stays as it is")]
+    Taken {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where it is.
+        namespace: String,
     },
     /// It took too long.
     #[error("the reconcile took longer than {} s", RECONCILE_TIME_MAX.as_secs())]
@@ -256,7 +268,7 @@ fn backoff(bounds: &Range<Duration>, failures: u32, random: u64) -> Duration {
 fn told(error: &ReconcileError) -> String {
     match error {
         ReconcileError::Api { action, source } => format!("failed to {action}: {source}"),
-        ReconcileError::Late => error.to_string(),
+        ReconcileError::Taken { .. } | ReconcileError::Late => error.to_string(),
     }
 }
 
@@ -298,7 +310,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
         _ => Steps::default(),
     };
-    let (done, refused) = carry_out(context, &owner, &steps.now).await;
+    let (done, refused) = carry_out(context, &owner, &observed, &steps.now).await;
     announce(pipeline, context, &steps.now[..done], choice.refused.as_ref()).await;
     let trouble = match &refused {
         Some(error) => failing(pipeline, context, &steps.now[done], error).await,
@@ -339,17 +351,6 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     }))
 }
 
-/// Does what was decided, in its order, until the server says no. Returns how much was done, and what the server said.
-async fn carry_out(context: &Context, owner: &Owner, steps: &[Step]) -> (usize, Option<ReconcileError>) {
-    for (done, step) in steps.iter().enumerate() {
-        if let Err(source) = apply::carry_out(&context.client, &owner.namespace, step, &context.metrics).await {
-            let (action, source) = (step.to_string(), Box::new(source));
-            return (done, Some(ReconcileError::Api { action, source }));
-        }
-    }
-    (steps.len(), None)
-}
-
 /// What people are to know of a step that fails, once it is clear that it will not pass by itself.
 async fn failing(
     pipeline: &ClickstreamPipeline,
@@ -367,10 +368,11 @@ fn trouble_of(key: &str, context: &Context, action: String, error: &ReconcileErr
     let text = told(error);
     let answer = match error {
         ReconcileError::Api { source, .. } => match source.as_ref() {
-            kube::Error::Api(status) => Answer { code: status.code, said: &status.message },
-            _ => Answer { code: 0, said: &text },
+            kube::Error::Api(status) => Answer::Said { code: status.code, text: &status.message },
+            _ => Answer::Nothing { text: &text },
         },
-        ReconcileError::Late => Answer { code: 0, said: &text },
+        ReconcileError::Taken { .. } => Answer::Taken { text: &text },
+        ReconcileError::Late => Answer::Nothing { text: &text },
     };
     failures(context).entry(key.to_owned()).or_default().tell(Instant::now(), action, answer)
 }

@@ -80,6 +80,7 @@ pub(super) async fn warn_of_error(pipeline: &Watched, context: &Context, error: 
     let key = key(pipeline);
     let action = match error {
         ReconcileError::Api { action, .. } => action.clone(),
+        ReconcileError::Taken { kind, name, .. } => format!("apply {kind} {name}"),
         ReconcileError::Late => "reconcile".into(),
     };
     let Some(trouble) = trouble_of(&key, context, action, error) else { return };

@@ -12,6 +12,7 @@ pub mod monitoring;
 pub mod setup;
 
 use crds::spec::{ClickstreamPipeline, Dataset, PipelineSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -53,6 +54,15 @@ impl Owner {
             monitoring,
             couchbase,
         }
+    }
+
+    /// Whether an object is of this pipeline: it has our labels, or the pipeline as an owner.
+    #[must_use]
+    pub fn has(&self, metadata: &ObjectMeta) -> bool {
+        let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+        let is_labelled =
+            label(PIPELINE_LABEL) == Some(&self.name) && label("app.kubernetes.io/managed-by") == Some(MANAGER);
+        is_labelled || metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid)
     }
 }
 

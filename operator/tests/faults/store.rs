@@ -89,6 +89,11 @@ impl Store {
         self.put(key, object);
     }
 
+    /// Whether an object is there of which `manager` never said anything.
+    pub fn is_of_others(&self, key: &Key, manager: &str) -> bool {
+        self.objects.contains_key(key) && !self.said.contains_key(&(key.clone(), manager.to_owned()))
+    }
+
     /// Server-side apply by `manager`, of everything but the status, or of the status alone.
     pub fn apply(&mut self, key: &Key, manager: &str, body: &Value, status: bool) -> Option<Value> {
         if status && !self.objects.contains_key(key) {
