@@ -10,7 +10,6 @@ use crate::{
     desired::{MANAGER, Object, Owner, PIPELINE_LABEL, api_version},
     metrics::Metrics,
     observed::{Kind, Objects, Reading},
-    steps::Step,
 };
 
 /// The API of a kind in a namespace.
@@ -85,33 +84,55 @@ pub async fn holder(client: &Client, owner: &Owner, object: &Object) -> Result<H
 /// no field could ever be taken out again. Without force: where somebody made one of the name meanwhile, the server says
 /// 409 instead of giving us its fields.
 ///
-/// # Errors
-/// What the API server says.
-pub async fn create(client: &Client, namespace: &str, object: &Object, metrics: &Metrics) -> Result<(), kube::Error> {
-    metrics.wrote(object.kind.api().2, "apply");
-    let patch: Patch<&Value> = Patch::Apply(&object.body);
-    api(client, object.kind, namespace).patch(&object.name, &PatchParams::apply(MANAGER), &patch).await.map(drop)
-}
-
-/// Carries out a step. An object that is applied must be the pipeline's: its fields are taken from whoever has them.
+/// Returns the object as it is from then on.
 ///
 /// # Errors
-/// What the API server says. What is gone already counts as deleted.
-pub async fn carry_out(client: &Client, namespace: &str, step: &Step, metrics: &Metrics) -> Result<(), kube::Error> {
-    match step {
-        Step::Apply(object) => {
-            metrics.wrote(object.kind.api().2, "apply");
-            // Force: what others changed of our fields is put right; their fields stay theirs.
-            let params = PatchParams::apply(MANAGER).force();
-            let patch: Patch<&Value> = Patch::Apply(&object.body);
-            api(client, object.kind, namespace).patch(&object.name, &params, &patch).await.map(drop)
-        }
-        Step::Delete { kind, name } => {
-            metrics.wrote(kind.api().2, "delete");
-            match api(client, *kind, namespace).delete(name, &DeleteParams::background()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                other => other.map(drop),
-            }
-        }
+/// What the API server says.
+pub async fn create(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    metrics: &Metrics,
+) -> Result<Value, kube::Error> {
+    send(client, namespace, object, &PatchParams::apply(MANAGER), metrics).await
+}
+
+/// Puts right what differs of an object of the pipeline, and returns it as it is from then on.
+///
+/// # Errors
+/// What the API server says.
+pub async fn apply(client: &Client, namespace: &str, object: &Object, metrics: &Metrics) -> Result<Value, kube::Error> {
+    // Force: what others changed of our fields is put right; their fields stay theirs.
+    send(client, namespace, object, &PatchParams::apply(MANAGER).force(), metrics).await
+}
+
+async fn send(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    params: &PatchParams,
+    metrics: &Metrics,
+) -> Result<Value, kube::Error> {
+    metrics.wrote(object.kind.api().2, "apply");
+    let patch: Patch<&Value> = Patch::Apply(&object.body);
+    let answer = api(client, object.kind, namespace).patch(&object.name, params, &patch).await?;
+    serde_json::to_value(&answer).map_err(kube::Error::SerdeError)
+}
+
+/// Deletes an object. What is gone already counts as deleted.
+///
+/// # Errors
+/// What the API server says.
+pub async fn delete(
+    client: &Client,
+    namespace: &str,
+    kind: Kind,
+    name: &str,
+    metrics: &Metrics,
+) -> Result<(), kube::Error> {
+    metrics.wrote(kind.api().2, "delete");
+    match api(client, kind, namespace).delete(name, &DeleteParams::background()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
     }
 }

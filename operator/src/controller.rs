@@ -34,8 +34,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use self::{
-    act::carry_out,
-    tell::{announce, note, warn, warn_of, warn_of_error},
+    act::{Acted, carry_out},
+    tell::{announce, note, warn, warn_of, warn_of_error, warn_of_overruled},
     watched::{Pipelines, Watched},
 };
 use crate::{
@@ -46,6 +46,7 @@ use crate::{
     discovery::Discovery,
     metrics::Metrics,
     observed::{Objects, Reading},
+    overruled::Overruled,
     pulse::{LOOK_EVERY, Memory, Pulse},
     schedules,
     scrape::Scraper,
@@ -149,6 +150,8 @@ pub struct Context {
     failures: Mutex<BTreeMap<String, Failures>>,
     /// What is known of the pipelines' work: written by their reconciles, of which there is one at a time for each.
     memories: Mutex<BTreeMap<String, Memory>>,
+    /// What the cluster has the last word on: written by the pipelines' reconciles, as the memories are.
+    overruled: Mutex<BTreeMap<String, Overruled>>,
 }
 
 /// Reconciles all pipelines of the namespaces, or of the cluster, until the process ends.
@@ -177,6 +180,7 @@ pub async fn run(setting: Setting) {
         slots: Semaphore::new(CONCURRENCY),
         failures: Mutex::default(),
         memories: Mutex::default(),
+        overruled: Mutex::default(),
     });
     let loops = controllers.into_iter().zip(watched());
     let loops = loops.map(|(controller, namespace)| run_one(controller, &client, namespace, Arc::clone(&context)));
@@ -242,6 +246,7 @@ async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Acti
 /// Tells nothing more of a pipeline that is gone, or goes.
 fn forget(context: &Context, key: &str) {
     context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    act::forget(context, key);
     context.pipelines.forget(key);
     context.metrics.schedules_failed(key, 0);
     context.metrics.blocked(key, None);
@@ -300,7 +305,8 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     };
     leave::keep_finalizer(pipeline, context).await?;
     let owner = owner(pipeline, context).await;
-    let observed = apply::observe(&context.client, &owner).await;
+    let mut observed = apply::observe(&context.client, &owner).await;
+    act::accept(context, &owner, &mut observed);
     context.metrics.called("api", matches!(observed, Reading::Known(_)));
     let others = context.pipelines.all().await;
     let mut choice = choose(pipeline, others.readable(), &owner, &observed);
@@ -310,8 +316,9 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
         _ => Steps::default(),
     };
-    let (done, refused) = carry_out(context, &owner, &observed, &steps.now).await;
+    let Acted { done, overruled, stopped: refused } = carry_out(context, &owner, &observed, &steps.now).await;
     announce(pipeline, context, &steps.now[..done], choice.refused.as_ref()).await;
+    warn_of_overruled(pipeline, context, overruled).await;
     let trouble = match &refused {
         Some(error) => failing(pipeline, context, &steps.now[done], error).await,
         None => None,

@@ -24,6 +24,7 @@ pub mod desired;
 pub mod figures;
 pub mod waiting;
 pub mod observed;
+pub mod overruled;
 pub mod scaling;
 pub mod schedules;
 pub mod steps;

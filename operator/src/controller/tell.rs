@@ -60,6 +60,16 @@ pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, fail
     }
 }
 
+/// Events for fields that others have the last word on, once each: no condition, because whoever set a webhook up wants it so.
+pub(super) async fn warn_of_overruled(pipeline: &ClickstreamPipeline, context: &Context, overruled: Vec<String>) {
+    for told in overruled {
+        tracing::warn!(pipeline = key(pipeline), told, "the cluster makes an object otherwise");
+        let (type_, reason, action) = (EventType::Warning, "Overruled".into(), "Apply".into());
+        let note = Some(note(told));
+        publish(pipeline, context, Event { type_, reason, note, action, secondary: None }).await;
+    }
+}
+
 /// An event for a step that fails, once: the condition knows it from then on.
 pub(super) async fn warn_of(pipeline: &ClickstreamPipeline, context: &Context, step: &Step, trouble: &Trouble) {
     if !failures(context).entry(key(pipeline)).or_default().is_news(trouble) {

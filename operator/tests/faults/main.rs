@@ -11,6 +11,7 @@ mod merge;
 mod refusals;
 mod server;
 mod store;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,

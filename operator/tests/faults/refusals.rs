@@ -25,7 +25,7 @@ fn condition(server: &Server, type_: &str) -> Option<Value> {
 }
 
 /// Plays the cluster's controllers until something is so.
-async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
+pub async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -43,7 +43,8 @@ async fn tried_again(server: &Server) {
     until(server, "more tries", || (server.refused().0 >= tries + TRIES).then_some(())).await;
 }
 
-async fn looked_again(server: &Server) {
+/// Waits until everything was looked at some times more.
+pub async fn looked_again(server: &Server) {
     let lists = server.passed().lists;
     until(server, "more looks", || (server.passed().lists >= lists + 10 * TRIES).then_some(())).await;
 }

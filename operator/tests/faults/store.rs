@@ -28,6 +28,8 @@ pub struct Store {
     /// Everything that happened, in order.
     pub log: Vec<Change>,
     pub version: u64,
+    /// What a webhook makes of objects that are applied, by plural.
+    pub webhook: Option<fn(&str, &mut Value)>,
     /// Rules that were broken.
     pub broken: Vec<String>,
 }
@@ -108,6 +110,9 @@ impl Store {
         withdraw(&mut object, said, &body);
         merge(&mut object, &body);
         *said = body;
+        if let Some(webhook) = self.webhook.filter(|_| !status) {
+            webhook(&key.0, &mut object);
+        }
         Some(self.put(key, object))
     }
 
