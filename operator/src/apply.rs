@@ -7,9 +7,9 @@ use kube::{
 use serde_json::Value;
 
 use crate::{
-    desired::{MANAGER, Object, Owner, PIPELINE_LABEL, api_version},
+    desired::{COMPONENT_LABEL, MANAGER, Object, Owner, PIPELINE_LABEL, api_version},
     metrics::Metrics,
-    observed::{Kind, Objects, Reading},
+    observed::{Kind, Objects, Pods, Reading},
 };
 
 /// The API of a kind in a namespace.
@@ -50,6 +50,23 @@ pub async fn observe(client: &Client, owner: &Owner) -> Reading<Objects> {
         }
     }
     Reading::Known(objects)
+}
+
+/// Counts the pods of a pipeline that have not ended.
+pub async fn pods(client: &Client, owner: &Owner) -> Reading<Pods> {
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.namespace, &resource);
+    let selector = format!("{PIPELINE_LABEL}={}", owner.name);
+    let params = ListParams::default().labels(&selector).fields("status.phase!=Succeeded,status.phase!=Failed");
+    let list = match api.list_metadata(&params).await {
+        Ok(list) => list,
+        Err(error) => return Reading::Unknown(format!("failed to list pods: {error}")),
+    };
+    let mut pods = Pods::new();
+    for labels in list.items.into_iter().filter_map(|pod| pod.metadata.labels) {
+        *pods.entry(labels.get(COMPONENT_LABEL).cloned().unwrap_or_default()).or_default() += 1;
+    }
+    Reading::Known(pods)
 }
 
 /// Whose an object is that the list of its pipeline's objects does not show.

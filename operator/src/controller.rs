@@ -307,13 +307,14 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     let owner = owner(pipeline, context).await;
     let mut observed = apply::observe(&context.client, &owner).await;
     act::accept(context, &owner, &mut observed);
+    let pods = apply::pods(&context.client, &owner).await;
     context.metrics.called("api", matches!(observed, Reading::Known(_)));
     let others = context.pipelines.all().await;
     let mut choice = choose(pipeline, others.readable(), &owner, &observed);
     context.metrics.blocked(&key(pipeline), choice.blocked());
     let pulse = feel(context, &owner, &mut choice.runs, &observed).await;
     let steps = match &choice.runs {
-        Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
+        Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed, &pods),
         _ => Steps::default(),
     };
     let Acted { done, overruled, stopped: refused } = carry_out(context, &owner, &observed, &steps.now).await;

@@ -95,6 +95,10 @@ impl Kind {
 /// Objects of one pipeline by kind and name.
 pub type Objects = BTreeMap<(Kind, String), Value>;
 
+/// How many pods of one pipeline exist and have not ended, by component. Those that were told to go are among them: until
+/// they are gone they may still write.
+pub type Pods = BTreeMap<String, u32>;
+
 /// A reading.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading<T> {

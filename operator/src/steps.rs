@@ -12,7 +12,7 @@ use self::differences::covers;
 use crate::{
     accepted::{self, Accepted},
     desired::{self, MANIFEST_KEY, Object, Owner, setup},
-    observed::{JobState, Kind, Objects, Reading, job_state, rollout},
+    observed::{JobState, Kind, Objects, Pods, Reading, job_state, rollout},
 };
 
 /// One thing to do.
@@ -73,16 +73,16 @@ pub struct Steps {
 /// is, with the present numbers of pods. Of the Deployments that a changed spec restarts, one at a time; those that only
 /// change their number of pods do not wait.
 #[must_use]
-pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Steps {
-    let Reading::Known(live) = observed else {
+pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, pods: &Reading<Pods>) -> Steps {
+    let (Reading::Known(live), Reading::Known(pods)) = (observed, pods) else {
         return Steps { now: Vec::new(), waits_for: Some("the cluster's answer".into()) };
     };
     let leftovers = leftovers(owner, live);
-    if !leftovers.is_empty() {
+    if !leftovers.is_empty() || pods.contains_key(desired::deletion::COMPONENT) {
         return Steps { now: leftovers, waits_for: Some("what deleted the data of its predecessor to be gone".into()) };
     }
     let mut all = wanted(owner, accepted, live);
-    let stops = drain::hold(&mut all, owner, accepted, live);
+    let stops = drain::hold(&mut all, owner, accepted, live, pods);
     let (before, after): (Vec<_>, Vec<_>) =
         all.iter().partition(|object| object.kind == Kind::ConfigMap || object.kind.holds_data());
     let mut steps = Steps::default();

@@ -55,6 +55,7 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
     }
     let owner = super::owner(pipeline, context).await;
     let observed = apply::observe(&context.client, &owner).await;
+    let pods = apply::pods(&context.client, &owner).await;
     let others = context.pipelines.all().await;
     let since = pipeline.metadata.deletion_timestamp.as_ref();
     let since = since.map(|time| jiff::Timestamp::now().duration_since(time.0)).unwrap_or_default();
@@ -67,6 +68,7 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
         used: &used(pipeline, others.readable()),
         unreadable: others.unreadable().as_deref(),
         observed: &observed,
+        pods: &pods,
         since,
     });
     match next {

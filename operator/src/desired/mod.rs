@@ -106,6 +106,9 @@ impl Role {
 /// The label that names the pipeline.
 pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
 
+/// The label that names the part.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+
 /// The annotation of a pod template that restarts its pods.
 pub const HASH_ANNOTATION: &str = "clickstream.dev/spec-hash";
 
@@ -153,6 +156,15 @@ impl Part {
             None => format!("{pipeline}-{}", self.role.name()),
         }
     }
+
+    /// Its name in labels.
+    #[must_use]
+    pub fn component(&self) -> String {
+        match &self.item {
+            Some(item) => format!("{}-{item}", self.role.name()),
+            None => self.role.name().into(),
+        }
+    }
 }
 
 /// The parts of a spec. One that is suspended has no pods.
@@ -181,7 +193,7 @@ fn labels(owner: &Owner, component: &str) -> Value {
     json!({
         "app.kubernetes.io/name": "clickstream",
         "app.kubernetes.io/instance": owner.name,
-        "app.kubernetes.io/component": component,
+        COMPONENT_LABEL: component,
         "app.kubernetes.io/managed-by": MANAGER,
         PIPELINE_LABEL: owner.name,
     })

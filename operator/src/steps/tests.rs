@@ -16,6 +16,11 @@ fn owner() -> Owner {
     accepted::tests::owner("medallion")
 }
 
+/// Decides where no pods are but those that Deployments count.
+fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Steps {
+    super::decide(owner, accepted, observed, &Reading::Known(Pods::new()))
+}
+
 /// A cluster that does what it is told at once, and whose Jobs and Deployments succeed.
 fn carry_out(live: &mut Objects, steps: &Steps) {
     for step in &steps.now {
@@ -115,6 +120,33 @@ fn a_suspended_pipeline_stops_in_the_order_in_which_events_flow() {
     assert_eq!(decide(&owner(), &suspended, &Reading::Known(live.clone())), Steps::default());
     settle(&mut live, &spec);
     assert_eq!(rollout(&live, "medallion-process").unwrap().wanted, i64::from(spec.spec.process.replicas));
+}
+
+#[test]
+fn pods_that_were_told_to_go_may_still_write_and_are_waited_for() {
+    let (mut live, spec) = (Objects::new(), accepted("medallion"));
+    settle(&mut live, &spec);
+    let mut suspended = spec.clone();
+    suspended.spec.suspend = true;
+    let told =
+        |live: &Objects, pods: &Reading<Pods>| super::decide(&owner(), &suspended, &Reading::Known(live.clone()), pods);
+    let terminating = |component: &str| Reading::Known(Pods::from([(component.to_owned(), 1)]));
+    for _ in 0..40 {
+        // The last pod of processing is on its way out, and its Deployment says that there is none.
+        let steps = told(&live, &terminating("process"));
+        carry_out(&mut live, &steps);
+    }
+    let process = &live[&(Kind::Deployment, "medallion-process".into())];
+    assert_eq!((&process["spec"]["replicas"], &process["status"]["replicas"]), (&json!(0), &json!(0)));
+    let waits = told(&live, &terminating("process"));
+    assert!(waits.now.is_empty() && waits.waits_for == Some("the pods of process to stop".into()), "{waits:?}");
+    let unknown = told(&live, &Reading::Unknown("no answer".into()));
+    assert!(unknown.now.is_empty() && unknown.waits_for.is_some());
+    settle(&mut live, &suspended);
+    assert!(told(&live, &terminating("serve")).waits_for.is_some(), "the last role is waited for as well");
+    assert_eq!(told(&live, &Reading::Known(Pods::new())), Steps::default());
+    let deleting = super::decide(&owner(), &spec, &Reading::Known(Objects::new()), &terminating("delete"));
+    assert!(deleting.now.is_empty() && deleting.waits_for.is_some(), "it may delete what would be made");
 }
 
 /// A cluster as an operator left it that had other ideas of pods.
