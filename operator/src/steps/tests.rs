@@ -293,6 +293,48 @@ fn the_next_part_waits_until_the_numbers_are_about_the_change() {
 }
 
 #[test]
+fn the_next_part_waits_until_the_pods_of_the_last_are_ready() {
+    let (mut settled, changed) = (Objects::new(), {
+        let mut spec = example("medallion").spec;
+        spec.restart = Some("again".into());
+        let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("medallion", &spec) else {
+            panic!("valid")
+        };
+        changed
+    });
+    settle(&mut settled, &accepted("medallion"));
+    for _ in 0..3 {
+        let steps = decide(&owner(), &changed, &Reading::Known(settled.clone()));
+        carry_out(&mut settled, &steps);
+    }
+    let is_new = |found: &Value| found["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION] == changed.hash;
+    let rolled = settled.iter().find(|((kind, _), found)| *kind == Kind::Deployment && is_new(found));
+    let rolled = rolled.expect("one was changed").0.clone();
+    let progressing = |reason: &str| json!([{"type": "Progressing", "status": "True", "reason": reason}]);
+    for (waits, what, change) in [
+        (false, "ready", json!({})),
+        (true, "not ready", json!({"readyReplicas": 0, "conditions": progressing("ReplicaSetUpdated")})),
+        (true, "not ready and without a word of it", json!({"readyReplicas": null})),
+        (true, "old pods are left", json!({"replicas": 9, "conditions": progressing("ReplicaSetUpdated")})),
+        (true, "not replaced", json!({"updatedReplicas": 0})),
+        (true, "of an older generation", json!({"observedGeneration": 0})),
+        (
+            false,
+            "given up",
+            json!({"replicas": 9, "readyReplicas": 0, "conditions": progressing("ProgressDeadlineExceeded")}),
+        ),
+        (false, "unready since", json!({"readyReplicas": 0, "conditions": progressing("NewReplicaSetAvailable")})),
+    ] {
+        let mut live = settled.clone();
+        let status = &mut live.get_mut(&rolled).unwrap()["status"];
+        change.as_object().unwrap().iter().for_each(|(name, value)| status[name] = value.clone());
+        let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+        let restarted = steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object)));
+        assert_eq!(restarted, !waits, "{what}: {steps:?}");
+    }
+}
+
+#[test]
 fn quantities_and_defaults_of_the_cluster_are_no_difference() {
     let wanted =
         json!({"resources": {"requests": {"cpu": "0.5", "memory": "1024Mi"}, "limits": {}}, "list": [{"a": 1}]});
