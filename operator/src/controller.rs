@@ -312,7 +312,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     let others = context.pipelines.all().await;
     let mut choice = choose(pipeline, others.readable(), &owner, &observed);
     context.metrics.blocked(&key(pipeline), choice.blocked());
-    let pulse = feel(context, &owner, &mut choice.runs, &observed).await;
+    let pulse = feel(context, &owner, &mut choice.runs, &observed, pipeline.status.as_ref()).await;
     let steps = match &choice.runs {
         Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed, &pods),
         _ => Steps::default(),
@@ -393,11 +393,17 @@ async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {
 }
 
 /// Asks the pods how they are doing, if that is due, and puts the number of processors that follows into the spec.
-async fn feel(context: &Context, owner: &Owner, runs: &mut Option<Accepted>, observed: &Reading<Objects>) -> Pulse {
+async fn feel(
+    context: &Context,
+    owner: &Owner,
+    runs: &mut Option<Accepted>,
+    observed: &Reading<Objects>,
+    before: Option<&PipelineStatus>,
+) -> Pulse {
     let Some(accepted) = runs else { return Pulse::default() };
     let key = format!("{}/{}", owner.namespace, owner.name);
     let lock = || context.memories.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut memory = lock().get(&key).cloned().unwrap_or_default();
+    let mut memory = lock().get(&key).cloned().unwrap_or_else(|| Memory::of(before));
     if let Reading::Known(live) = observed {
         if !accepted.spec.suspend && memory.is_due(Instant::now()) {
             let figures = context.scraper.figures(&context.client, &owner.namespace, &owner.name).await;
