@@ -51,8 +51,9 @@ impl Overruled {
         (before.as_ref() != Some(&now)).then_some(told)
     }
 
-    /// Shows what was left to others as we said it: nobody is to say it again.
-    pub fn show_as_said(&self, live: &mut Objects) {
+    /// Shows what was left to others as we said it: nobody is to say it again. What is not there any more is forgotten.
+    pub fn show_as_said(&mut self, live: &mut Objects) {
+        self.left.retain(|key, _| live.contains_key(key));
         for (key, left) in &self.left {
             let Some(found) = live.get_mut(key).filter(|found| differences(found, &left.said) == left.differs) else {
                 continue;
@@ -97,7 +98,7 @@ mod tests {
         found
     }
 
-    fn shown(overruled: &Overruled, found: &Value) -> Value {
+    fn shown(overruled: &mut Overruled, found: &Value) -> Value {
         let mut live: Objects = [((Kind::Deployment, "shop-process".to_owned()), found.clone())].into();
         overruled.show_as_said(&mut live);
         live.into_values().next().unwrap()
@@ -107,21 +108,24 @@ mod tests {
     fn what_a_webhook_overwrites_is_said_once_and_what_a_hand_changes_is_put_right() {
         let (mut overruled, said) = (Overruled::default(), object("clickstream:1"));
         let found = mutated(&said);
-        assert_eq!(shown(&overruled, &found), found, "nothing was said yet");
+        assert_eq!(shown(&mut overruled, &found), found, "nothing was said yet");
         let told = overruled.answered(&said, &found).unwrap();
         assert!(told.contains("overwrites spec.template.spec.containers[clickstream].image at once"), "{told}");
         assert!(overruled.answered(&said, &found).is_none(), "it is no news");
-        let as_said = shown(&overruled, &found);
+        let as_said = shown(&mut overruled, &found);
         assert!(covers(&as_said, &said.body) && as_said["metadata"]["generation"] == 3, "{as_said}");
 
         let mut by_hand = found.clone();
         by_hand["spec"]["replicas"] = json!(9);
-        assert_eq!(shown(&overruled, &by_hand), by_hand, "a hand did that");
+        assert_eq!(shown(&mut overruled, &by_hand), by_hand, "a hand did that");
         let newer = object("clickstream:2");
         assert!(!covers(&as_said, &newer.body), "another spec is said");
         assert!(overruled.answered(&newer, &mutated(&newer)).is_some());
         assert!(overruled.answered(&newer, &newer.body).is_none());
-        assert_eq!(shown(&overruled, &found), found, "who overwrote it does so no more");
+        assert_eq!(shown(&mut overruled, &found), found, "who overwrote it does so no more");
+        overruled.answered(&said, &found);
+        overruled.show_as_said(&mut Objects::new());
+        assert!(overruled.left.is_empty(), "it is gone");
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Readi
 
 /// Has the cluster's last words on a pipeline's objects stand as if they were ours.
 pub(super) fn accept(context: &Context, owner: &Owner, observed: &mut Reading<Objects>) {
-    if let (Reading::Known(live), Some(overruled)) = (observed, overruled(context).get(&key(owner))) {
+    if let (Reading::Known(live), Some(overruled)) = (observed, overruled(context).get_mut(&key(owner))) {
         overruled.show_as_said(live);
     }
 }

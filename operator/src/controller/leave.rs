@@ -109,6 +109,7 @@ async fn carry_out(
 async fn release(pipeline: &ClickstreamPipeline, context: &Context, told: &Told) -> Result<Action, ReconcileError> {
     set_finalizer(pipeline, context, false).await?;
     let key = super::key(pipeline);
+    act::forget(context, &key);
     let (type_, reason) = match told.is_left {
         true => (EventType::Warning, "DataLeft"),
         false => (EventType::Normal, "DataDeleted"),
