@@ -108,12 +108,19 @@ fn object(report: &mut Report, schema: &JSONSchemaProps, node: Node, path: &str,
     }
     for entry in entries {
         let path = field(path, &entry.key);
+        let is_declared = schema.properties.as_ref().is_some_and(|declared| declared.contains_key(&entry.key));
         let Some(schema) = property(schema, &entry.key) else {
             report.push(unknown_field(schema, &entry, &path));
             continue;
         };
-        // Nothing is the same as not being there, as it is for an API server.
         if entry.node.value == Value::Null && schema.x_kubernetes_preserve_unknown_fields != Some(true) {
+            // Nothing is the same as not being there, as it is for an API server. A name that the user chose has no meaning
+            // without a value: a setting of a topic would look reset, and stay as it is.
+            if !is_declared {
+                let problem = Problem::at(entry.at, &path, "has no value: give it one, or leave the line out");
+                report.push(Problem { accepted: describe(schema), ..problem });
+                report.lose(&path);
+            }
             continue;
         }
         let at = match &entry.node.value {

@@ -87,6 +87,9 @@ pub struct ProcessStatus {
     /// Events that wait, and how long they take at this rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<String>,
+    /// Events a second that a pod was seen to do when it had enough to do. Scaling begins with it where another operator leads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<i64>,
     /// The last decision about scaling, with what it was based on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scaling: Option<String>,

@@ -81,6 +81,14 @@ fn shapes_of_fields() {
     check("topics.raw.partitions", "2.5", "spec.topics[raw].partitions: must be an integer");
     check("topics.raw.retention", "1 week", "spec.topics[raw].retention: is not a duration");
     check("topics.raw.retention", "7", "spec.topics[raw].retention: must be a string");
+    check(
+        "topics.raw.config",
+        "{retention.ms: ~}",
+        "spec.topics[raw].config.retention.ms: has no value: give it one, or leave the line out",
+    );
+    check("topics.raw.config", "{retention.ms: ''}", "");
+    // Once declared, and never looked at.
+    check("ingest.shop.autoscale", "{maxReplicas: 2}", "spec.ingest[shop].autoscale: unknown field");
     check("topics.raw.colour", "red", "spec.topics[raw].colour: unknown field");
     check("deletionPolicy", "retain", "spec.deletionPolicy: is not one of the accepted words");
     check("suspend", "sure", "spec.suspend: must be a boolean");

@@ -59,6 +59,13 @@ fn in_a_cluster(name: &str, spec: &PipelineSpec, manifest_bytes: usize) -> Vec<S
              out `tests`, or make two pipelines"
         ));
     }
+    // No rule of the definition says this: it would refuse to let go of pipelines that are there already.
+    if name.starts_with(|first: char| !first.is_ascii_lowercase()) {
+        problems.push(format!(
+            "metadata.name: the Service of {name} would be {name}-serve, and such a name begins with a letter (accepted: \
+             lower-case letters, digits and hyphens, beginning with a letter; make the pipeline anew under another name)"
+        ));
+    }
     for (part, _) in services::addressed(spec) {
         let service = part.object_name(name);
         if service.len() > SERVICE_NAME_MAX {
@@ -227,6 +234,16 @@ pub(crate) mod tests {
         spec.kafka = None;
         let told = refused(&"p".repeat(16), &spec);
         assert!(told.starts_with("spec.kafka: ") && told.contains("; spec: has 100"), "{}", &told[..200]);
+    }
+
+    #[test]
+    fn a_name_that_a_service_cannot_begin_with_is_refused() {
+        let spec = example("medallion").spec;
+        let Verdict::Refuse { message } = judge("7up", &spec) else {
+            panic!("no API server takes the Service 7up-serve")
+        };
+        assert!(message.starts_with("metadata.name: the Service of 7up would be 7up-serve"), "{message}");
+        assert!(matches!(judge("up7", &spec), Verdict::Accept(_)));
     }
 
     #[test]

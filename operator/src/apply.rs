@@ -7,10 +7,9 @@ use kube::{
 use serde_json::Value;
 
 use crate::{
-    desired::{MANAGER, Owner, PIPELINE_LABEL, api_version},
+    desired::{COMPONENT_LABEL, MANAGER, Object, Owner, PIPELINE_LABEL, api_version},
     metrics::Metrics,
-    observed::{Kind, Objects, Reading},
-    steps::Step,
+    observed::{Kind, Objects, Pods, Reading},
 };
 
 /// The API of a kind in a namespace.
@@ -53,25 +52,104 @@ pub async fn observe(client: &Client, owner: &Owner) -> Reading<Objects> {
     Reading::Known(objects)
 }
 
-/// Carries out a step.
+/// Counts the pods of a pipeline that have not ended.
+pub async fn pods(client: &Client, owner: &Owner) -> Reading<Pods> {
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &owner.namespace, &resource);
+    let selector = format!("{PIPELINE_LABEL}={}", owner.name);
+    let params = ListParams::default().labels(&selector).fields("status.phase!=Succeeded,status.phase!=Failed");
+    let list = match api.list_metadata(&params).await {
+        Ok(list) => list,
+        Err(error) => return Reading::Unknown(format!("failed to list pods: {error}")),
+    };
+    let mut pods = Pods::new();
+    for labels in list.items.into_iter().filter_map(|pod| pod.metadata.labels) {
+        *pods.entry(labels.get(COMPONENT_LABEL).cloned().unwrap_or_default()).or_default() += 1;
+    }
+    Reading::Known(pods)
+}
+
+/// Whose an object is that the list of its pipeline's objects does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// There is none of its name: it may be created.
+    Nobody,
+    /// It is the pipeline's all the same: the list was old, or somebody took the labels off. It may be applied.
+    Pipeline,
+    /// Somebody else made it: it must stay as it is.
+    Other,
+}
+
+/// Looks whose the name of an object is.
 ///
 /// # Errors
-/// What the API server says. What is gone already counts as deleted.
-pub async fn carry_out(client: &Client, namespace: &str, step: &Step, metrics: &Metrics) -> Result<(), kube::Error> {
-    match step {
-        Step::Apply(object) => {
-            metrics.wrote(object.kind.api().2, "apply");
-            // Force: what others changed of our fields is put right; their fields stay theirs.
-            let params = PatchParams::apply(MANAGER).force();
-            let patch: Patch<&Value> = Patch::Apply(&object.body);
-            api(client, object.kind, namespace).patch(&object.name, &params, &patch).await.map(drop)
-        }
-        Step::Delete { kind, name } => {
-            metrics.wrote(kind.api().2, "delete");
-            match api(client, *kind, namespace).delete(name, &DeleteParams::background()).await {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-                other => other.map(drop),
-            }
-        }
+/// What the API server says.
+pub async fn holder(client: &Client, owner: &Owner, object: &Object) -> Result<Holder, kube::Error> {
+    // A list of one name: of these kinds the operator may read nothing one by one.
+    let params = ListParams::default().fields(&format!("metadata.name={}", object.name));
+    let found = api(client, object.kind, &owner.namespace).list_metadata(&params).await?;
+    Ok(match found.items.first() {
+        None => Holder::Nobody,
+        Some(one) if owner.has(&one.metadata) => Holder::Pipeline,
+        Some(_) => Holder::Other,
+    })
+}
+
+/// Creates an object that was not there a moment ago.
+///
+/// By server-side apply, so that what is applied later owns the same fields; a POST would leave a second owner of each, and
+/// no field could ever be taken out again. Without force: where somebody made one of the name meanwhile, the server says
+/// 409 instead of giving us its fields.
+///
+/// Returns the object as it is from then on.
+///
+/// # Errors
+/// What the API server says.
+pub async fn create(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    metrics: &Metrics,
+) -> Result<Value, kube::Error> {
+    send(client, namespace, object, &PatchParams::apply(MANAGER), metrics).await
+}
+
+/// Puts right what differs of an object of the pipeline, and returns it as it is from then on.
+///
+/// # Errors
+/// What the API server says.
+pub async fn apply(client: &Client, namespace: &str, object: &Object, metrics: &Metrics) -> Result<Value, kube::Error> {
+    // Force: what others changed of our fields is put right; their fields stay theirs.
+    send(client, namespace, object, &PatchParams::apply(MANAGER).force(), metrics).await
+}
+
+async fn send(
+    client: &Client,
+    namespace: &str,
+    object: &Object,
+    params: &PatchParams,
+    metrics: &Metrics,
+) -> Result<Value, kube::Error> {
+    metrics.wrote(object.kind.api().2, "apply");
+    let patch: Patch<&Value> = Patch::Apply(&object.body);
+    let answer = api(client, object.kind, namespace).patch(&object.name, params, &patch).await?;
+    serde_json::to_value(&answer).map_err(kube::Error::SerdeError)
+}
+
+/// Deletes an object. What is gone already counts as deleted.
+///
+/// # Errors
+/// What the API server says.
+pub async fn delete(
+    client: &Client,
+    namespace: &str,
+    kind: Kind,
+    name: &str,
+    metrics: &Metrics,
+) -> Result<(), kube::Error> {
+    metrics.wrote(kind.api().2, "delete");
+    match api(client, kind, namespace).delete(name, &DeleteParams::background()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        other => other.map(drop),
     }
 }

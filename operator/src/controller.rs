@@ -1,5 +1,6 @@
 //! The loop: observe, judge, decide, apply, report; for one pipeline at a time, however often it is asked.
 
+mod act;
 mod leave;
 mod tell;
 mod watched;
@@ -33,7 +34,8 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use self::{
-    tell::{announce, note, warn, warn_of, warn_of_error},
+    act::{Acted, carry_out},
+    tell::{announce, note, warn, warn_of, warn_of_error, warn_of_overruled},
     watched::{Pipelines, Watched},
 };
 use crate::{
@@ -44,6 +46,7 @@ use crate::{
     discovery::Discovery,
     metrics::Metrics,
     observed::{Objects, Reading},
+    overruled::Overruled,
     pulse::{LOOK_EVERY, Memory, Pulse},
     schedules,
     scrape::Scraper,
@@ -114,6 +117,16 @@ pub enum ReconcileError {
         /// What it said.
         source: Box<kube::Error>,
     },
+    /// The name of an object is taken.
+    #[error("{kind} {name} in namespace {namespace} is not of this pipeline, and stays as it is")]
+    Taken {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Where it is.
+        namespace: String,
+    },
     /// It took too long.
     #[error("the reconcile took longer than {} s", RECONCILE_TIME_MAX.as_secs())]
     Late,
@@ -137,6 +150,8 @@ pub struct Context {
     failures: Mutex<BTreeMap<String, Failures>>,
     /// What is known of the pipelines' work: written by their reconciles, of which there is one at a time for each.
     memories: Mutex<BTreeMap<String, Memory>>,
+    /// What the cluster has the last word on: written by the pipelines' reconciles, as the memories are.
+    overruled: Mutex<BTreeMap<String, Overruled>>,
 }
 
 /// Reconciles all pipelines of the namespaces, or of the cluster, until the process ends.
@@ -165,6 +180,7 @@ pub async fn run(setting: Setting) {
         slots: Semaphore::new(CONCURRENCY),
         failures: Mutex::default(),
         memories: Mutex::default(),
+        overruled: Mutex::default(),
     });
     let loops = controllers.into_iter().zip(watched());
     let loops = loops.map(|(controller, namespace)| run_one(controller, &client, namespace, Arc::clone(&context)));
@@ -230,6 +246,7 @@ async fn reconcile(pipeline: Arc<Watched>, context: Arc<Context>) -> Result<Acti
 /// Tells nothing more of a pipeline that is gone, or goes.
 fn forget(context: &Context, key: &str) {
     context.memories.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    act::forget(context, key);
     context.pipelines.forget(key);
     context.metrics.schedules_failed(key, 0);
     context.metrics.blocked(key, None);
@@ -256,7 +273,7 @@ fn backoff(bounds: &Range<Duration>, failures: u32, random: u64) -> Duration {
 fn told(error: &ReconcileError) -> String {
     match error {
         ReconcileError::Api { action, source } => format!("failed to {action}: {source}"),
-        ReconcileError::Late => error.to_string(),
+        ReconcileError::Taken { .. } | ReconcileError::Late => error.to_string(),
     }
 }
 
@@ -288,18 +305,21 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     };
     leave::keep_finalizer(pipeline, context).await?;
     let owner = owner(pipeline, context).await;
-    let observed = apply::observe(&context.client, &owner).await;
+    let mut observed = apply::observe(&context.client, &owner).await;
+    act::accept(context, &owner, &mut observed);
+    let pods = apply::pods(&context.client, &owner).await;
     context.metrics.called("api", matches!(observed, Reading::Known(_)));
     let others = context.pipelines.all().await;
     let mut choice = choose(pipeline, others.readable(), &owner, &observed);
     context.metrics.blocked(&key(pipeline), choice.blocked());
-    let pulse = feel(context, &owner, &mut choice.runs, &observed).await;
+    let pulse = feel(context, &owner, &mut choice.runs, &observed, pipeline.status.as_ref()).await;
     let steps = match &choice.runs {
-        Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed),
+        Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed, &pods),
         _ => Steps::default(),
     };
-    let (done, refused) = carry_out(context, &owner, &steps.now).await;
+    let Acted { done, overruled, stopped: refused } = carry_out(context, &owner, &observed, &steps.now).await;
     announce(pipeline, context, &steps.now[..done], choice.refused.as_ref()).await;
+    warn_of_overruled(pipeline, context, overruled).await;
     let trouble = match &refused {
         Some(error) => failing(pipeline, context, &steps.now[done], error).await,
         None => None,
@@ -339,17 +359,6 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     }))
 }
 
-/// Does what was decided, in its order, until the server says no. Returns how much was done, and what the server said.
-async fn carry_out(context: &Context, owner: &Owner, steps: &[Step]) -> (usize, Option<ReconcileError>) {
-    for (done, step) in steps.iter().enumerate() {
-        if let Err(source) = apply::carry_out(&context.client, &owner.namespace, step, &context.metrics).await {
-            let (action, source) = (step.to_string(), Box::new(source));
-            return (done, Some(ReconcileError::Api { action, source }));
-        }
-    }
-    (steps.len(), None)
-}
-
 /// What people are to know of a step that fails, once it is clear that it will not pass by itself.
 async fn failing(
     pipeline: &ClickstreamPipeline,
@@ -367,10 +376,11 @@ fn trouble_of(key: &str, context: &Context, action: String, error: &ReconcileErr
     let text = told(error);
     let answer = match error {
         ReconcileError::Api { source, .. } => match source.as_ref() {
-            kube::Error::Api(status) => Answer { code: status.code, said: &status.message },
-            _ => Answer { code: 0, said: &text },
+            kube::Error::Api(status) => Answer::Said { code: status.code, text: &status.message },
+            _ => Answer::Nothing { text: &text },
         },
-        ReconcileError::Late => Answer { code: 0, said: &text },
+        ReconcileError::Taken { .. } => Answer::Taken { text: &text },
+        ReconcileError::Late => Answer::Nothing { text: &text },
     };
     failures(context).entry(key.to_owned()).or_default().tell(Instant::now(), action, answer)
 }
@@ -383,11 +393,17 @@ async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {
 }
 
 /// Asks the pods how they are doing, if that is due, and puts the number of processors that follows into the spec.
-async fn feel(context: &Context, owner: &Owner, runs: &mut Option<Accepted>, observed: &Reading<Objects>) -> Pulse {
+async fn feel(
+    context: &Context,
+    owner: &Owner,
+    runs: &mut Option<Accepted>,
+    observed: &Reading<Objects>,
+    before: Option<&PipelineStatus>,
+) -> Pulse {
     let Some(accepted) = runs else { return Pulse::default() };
     let key = format!("{}/{}", owner.namespace, owner.name);
     let lock = || context.memories.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut memory = lock().get(&key).cloned().unwrap_or_default();
+    let mut memory = lock().get(&key).cloned().unwrap_or_else(|| Memory::of(before));
     if let Reading::Known(live) = observed {
         if !accepted.spec.suspend && memory.is_due(Instant::now()) {
             let figures = context.scraper.figures(&context.client, &owner.namespace, &owner.name).await;

@@ -12,7 +12,7 @@ use kube::ResourceExt;
 use crate::{
     choice::{Choice, share_brokers},
     desired::{self, Owner, deletion},
-    observed::{JobState, Kind, Objects, Reading, job_state, rollout},
+    observed::{JobState, Kind, Objects, Pods, Reading, job_state, rollout},
     steps::{Step, Steps, differs},
 };
 
@@ -39,6 +39,8 @@ pub struct Facts<'a> {
     pub unreadable: Option<&'a str>,
     /// What the cluster answered.
     pub observed: &'a Reading<Objects>,
+    /// Pods that exist.
+    pub pods: &'a Reading<Pods>,
     /// Time since the deletion was asked for.
     pub since: Duration,
 }
@@ -69,7 +71,7 @@ pub struct Told {
 /// Decides.
 #[must_use]
 pub fn decide(facts: &Facts<'_>) -> Next {
-    let Reading::Known(live) = facts.observed else {
+    let (Reading::Known(live), Reading::Known(pods)) = (facts.observed, facts.pods) else {
         return match overdue(facts) {
             Some(why) => Next::Release { steps: Vec::new(), told: left(facts, why) },
             None => waits(Vec::new(), "the cluster's answer"),
@@ -89,7 +91,7 @@ pub fn decide(facts: &Facts<'_>) -> Next {
     let keep: Vec<String> = facts.used.keys().cloned().collect();
     let [config_map, job] = deletion::objects(facts.owner, accepted, &keep);
     let stopping = stop(facts.owner, accepted, live, &job.name);
-    if !stopping.is_empty() || has_pods(live) {
+    if !stopping.is_empty() || has_pods(live, pods) {
         return waits(stopping, "the pods to stop");
     }
     let release = |told: Told| {
@@ -186,10 +188,12 @@ fn stop(owner: &Owner, accepted: &crate::accepted::Accepted, live: &Objects, job
     steps
 }
 
-fn has_pods(live: &Objects) -> bool {
+/// Whether anything may still write: pods of Deployments, of setup and of replays, those that were told to go among them.
+fn has_pods(live: &Objects, pods: &Pods) -> bool {
     let deployments = live.keys().filter(|(kind, _)| *kind == Kind::Deployment);
     let mut states = deployments.filter_map(|(_, name)| rollout(live, name));
     states.any(|state| !state.is_current || state.replicas > 0)
+        || pods.keys().any(|component| component != deletion::COMPONENT)
 }
 
 /// What nobody owns of the pipeline's objects: it would be left behind. What holds data nobody owns either, so that it is.

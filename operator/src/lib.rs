@@ -9,7 +9,9 @@
 //! - A reading is `Known` or `Unknown`. From `Unknown` nothing is deleted, scaled down or called ready.
 //! - The pods run the spec that was accepted last: an invalid change is told in the status and changes nothing.
 //! - Pods restart when the hash of the accepted spec changes, never because the operator is another version.
-//! - What is as it should be is not written again: an idle cluster sees no write but the Lease.
+//! - What is as it should be is not written again: an idle cluster sees no write but the Lease. What a webhook overwrites in the
+//!   answer to an apply counts as it should be ([`overruled`]).
+//! - What somebody else made is never taken over: a name that is taken is told ([`apply::holder`]).
 //! - Nothing that holds data is deleted here. Topics and buckets belong to `clickstream setup`, which deletes only what a manifest asks
 //!   to have deleted with its pipeline ([`deletion`]).
 //!
@@ -24,6 +26,7 @@ pub mod desired;
 pub mod figures;
 pub mod waiting;
 pub mod observed;
+pub mod overruled;
 pub mod scaling;
 pub mod schedules;
 pub mod steps;

@@ -95,6 +95,10 @@ impl Kind {
 /// Objects of one pipeline by kind and name.
 pub type Objects = BTreeMap<(Kind, String), Value>;
 
+/// How many pods of one pipeline exist and have not ended, by component. Those that were told to go are among them: until
+/// they are gone they may still write.
+pub type Pods = BTreeMap<String, u32>;
+
 /// A reading.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reading<T> {
@@ -170,13 +174,19 @@ pub struct Rollout {
     pub ready: i64,
     /// Whether the status is about the newest spec.
     pub is_current: bool,
+    /// Whether its controller has ended the rollout, or given it up: pods that are not ready since then are no part of it.
+    pub is_over: bool,
 }
 
 impl Rollout {
-    /// Whether pods are still to be replaced. Right after a change the numbers are about the template before it.
+    /// Whether pods are still being replaced: until those of the newest template are all there and ready, and no other is left.
+    /// Right after a change the numbers are about the template before it. A rollout that its controller gave up holds nobody
+    /// back, nor do pods that became unready afterwards: a store that is away stops its own sink and nothing else.
     #[must_use]
     pub const fn is_restarting(self) -> bool {
-        !self.is_current || self.updated < self.wanted
+        !self.is_current
+            || self.updated < self.wanted
+            || (!self.is_over && (self.replicas > self.updated || self.ready < self.wanted))
     }
 
     /// Whether every pod is of the newest template and ready.
@@ -191,11 +201,15 @@ impl Rollout {
 pub fn rollout(objects: &Objects, name: &str) -> Option<Rollout> {
     let deployment = objects.get(&(Kind::Deployment, name.to_owned()))?;
     let number = |name: &str| deployment["status"][name].as_i64().unwrap_or(0);
+    let conditions = deployment["status"]["conditions"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let progressing = conditions.iter().find(|one| one["type"] == "Progressing");
+    let reason = progressing.and_then(|one| one["reason"].as_str());
     Some(Rollout {
         wanted: deployment["spec"]["replicas"].as_i64().unwrap_or(1),
         replicas: number("replicas"),
         updated: number("updatedReplicas"),
         ready: number("readyReplicas"),
         is_current: deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"],
+        is_over: matches!(reason, Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded")),
     })
 }

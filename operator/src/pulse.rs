@@ -2,7 +2,7 @@
 //! pods last changed. From it follow the figures of the status and the facts of scaling.
 //!
 //! A look is taken at most once in [`LOOK_EVERY`]; between looks everything stays the same, so that a status is not written
-//! more often either. A new leader begins without a memory, and waits longer before it takes pods away.
+//! more often either. A new leader knows from the status what a pod can do, and nothing else: it waits longer before it takes pods away.
 
 use std::{
     collections::BTreeMap,
@@ -11,12 +11,12 @@ use std::{
 
 use crds::{
     spec::{Autoscale, PipelineSpec},
-    status::LedgerStatus,
+    status::{LedgerStatus, PipelineStatus},
 };
 
 use crate::{
     accepted::Accepted,
-    desired::{Part, Role, parts},
+    desired::{Part, Role, parts, processors_max},
     figures::{Figures, History, Rates},
     observed::{Objects, Reading, Rollout, rollout},
     scaling::{self, Decision},
@@ -42,7 +42,9 @@ pub struct Pulse {
     pub quality: Option<String>,
     /// Where every event went.
     pub ledger: Option<LedgerStatus>,
-    /// The last decision about scaling.
+    /// Events a second that a pod was seen to do.
+    pub capacity: Option<i64>,
+    /// The last decision about scaling, or why fewer pods run than the spec says.
     pub scaling: Option<String>,
 }
 
@@ -58,6 +60,13 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// What a new leader knows of a pipeline: what the last one left in the status.
+    #[must_use]
+    pub fn of(status: Option<&PipelineStatus>) -> Self {
+        let capacity = status.and_then(|status| status.process.as_ref()?.capacity).filter(|capacity| *capacity > 0);
+        Self { capacity: capacity.map(|capacity| capacity as f64), ..Self::default() }
+    }
+
     /// Whether pods are to be asked.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
@@ -133,7 +142,10 @@ impl Memory {
     /// What the status says. Without pods there is nothing to say.
     #[must_use]
     pub fn pulse(&self, spec: &PipelineSpec) -> Pulse {
-        let Some(figures) = self.history.last().filter(|_| !spec.suspend) else { return Pulse::default() };
+        let capacity = self.capacity.map(|capacity| capacity.round() as i64);
+        let Some(figures) = self.history.last().filter(|_| !spec.suspend) else {
+            return Pulse { capacity, ..Pulse::default() };
+        };
         let rates = self.history.rates();
         let (rate, seconds) = match &rates {
             Reading::Known(rates) => (format!("{:.0} events/s", rates.processed), work_left(rates)),
@@ -163,9 +175,19 @@ impl Memory {
                 Reading::Known(ledger) => Some(ledger.clone()),
                 Reading::Unknown(_) => None,
             },
-            scaling: self.decision.as_ref().map(|decision| format!("{observed}{}", decision.why)),
+            capacity,
+            scaling: match &self.decision {
+                Some(decision) => Some(format!("{observed}{}", decision.why)),
+                None => too_many(spec),
+            },
         }
     }
+}
+
+/// Why fewer processors run than were asked for by hand, or by an autoscaler that knows no partitions.
+fn too_many(spec: &PipelineSpec) -> Option<String> {
+    let (asked, most) = (spec.process.replicas, processors_max(spec)?);
+    (asked > most).then(|| format!("{most}, not {asked}: of {most} partitions more pods would get none"))
 }
 
 /// How long what waits takes at the present rate.
@@ -191,6 +213,7 @@ fn partitions(spec: &PipelineSpec) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use crds::{spec::ManagementPolicy, status::ProcessStatus};
     use serde_json::json;
 
     use super::*;
@@ -253,5 +276,53 @@ mod tests {
         assert_eq!(memory.pulse(&accepted.spec).rate.as_deref(), Some("Unknown"));
         accepted.spec.suspend = true;
         assert_eq!(memory.pulse(&accepted.spec), Pulse::default());
+    }
+
+    #[test]
+    fn a_new_leader_knows_what_a_pod_can_do() {
+        let mut accepted = accepted("medallion");
+        accepted.spec.topics.iter_mut().for_each(|topic| topic.partitions = 8);
+        let limits = json!({"minReplicas": 1, "maxReplicas": 8, "drainWithin": "60s"});
+        accepted.spec.process.autoscale = serde_json::from_value(limits).unwrap();
+        let process = ProcessStatus { capacity: Some(1_000), ..ProcessStatus::default() };
+        let status = PipelineStatus { process: Some(process), ..PipelineStatus::default() };
+        let decided = |mut memory: Memory| {
+            let now = Instant::now();
+            // Four pods with little to do: nobody sees what one can do.
+            for (at, processed) in [(now, 0), (now + LOOK_EVERY, 21_000)] {
+                memory.look(at, look(processed, 0));
+                memory.consider(at, &accepted, &cluster(4), "medallion");
+            }
+            let pulse = memory.pulse(&accepted.spec);
+            (pulse.capacity, pulse.scaling.unwrap())
+        };
+        let (capacity, told) = decided(Memory::of(Some(&status)));
+        assert!(capacity == Some(1_000) && told.starts_with("stays at 4; 1 after 5 calm minutes"), "{told}");
+        let (capacity, told) = decided(Memory::of(None));
+        assert!(capacity.is_none() && !told.contains("; 1 after"), "{told}");
+        let mut suspended = accepted.spec.clone();
+        suspended.suspend = true;
+        assert_eq!(Memory::of(Some(&status)).pulse(&suspended).capacity, Some(1_000), "it outlives a rest");
+    }
+
+    #[test]
+    fn more_pods_than_partitions_are_not_made_and_that_is_told() {
+        let mut accepted = accepted("medallion");
+        accepted.spec.topics.iter_mut().for_each(|topic| topic.partitions = 4);
+        let mut memory = Memory::default();
+        memory.look(Instant::now(), look(100, 3));
+        let mut told = |replicas: u32, shuffle: Option<u32>| {
+            accepted.spec.process.replicas = replicas;
+            accepted.spec.process.shuffle_partitions = shuffle;
+            let part = parts(&accepted.spec).into_iter().find(|part| part.role == Role::Process).unwrap();
+            (part.replicas, memory.pulse(&accepted.spec).scaling)
+        };
+        assert_eq!(told(4, None), (4, None));
+        assert_eq!(told(9, None), (4, Some("4, not 9: of 4 partitions more pods would get none".into())));
+        assert_eq!(told(9, Some(12)), (9, None), "the second half of the work has partitions of its own");
+        // Of a topic that others look after nobody here knows how far it was grown.
+        accepted.spec.topics[0].management_policy = ManagementPolicy::Observe;
+        accepted.spec.process.shuffle_partitions = None;
+        assert_eq!(processors_max(&accepted.spec), None);
     }
 }

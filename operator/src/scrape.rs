@@ -35,6 +35,10 @@ const ASKED_MAX: usize = 16;
 /// No answer is longer: a ledger of 32 streams and 64 tables takes some 20 KB, 64 topics of 1024 partitions some 5 MB.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
 
+/// Where a pod of serve is asked: on its port of health, which asks nobody for a token; one that was made by an older operator
+/// does not answer there, and is asked where its readers ask.
+const SERVE_PORTS: [u16; 2] = [HEALTH_PORT, SERVE_PORT];
+
 /// Asks pods.
 #[derive(Clone)]
 pub struct Scraper {
@@ -108,8 +112,10 @@ impl Scraper {
     async fn served(&self, addresses: &[String]) -> Figures {
         let mut figures = Figures::unknown("no pod of serve answers");
         for address in addresses {
-            let (status, ledger) =
-                futures_util::join!(self.json(address, "/api/v1/status"), self.json(address, "/api/v1/ledger"));
+            let (status, ledger) = futures_util::join!(
+                self.json(address, SERVE_PORTS, "/api/v1/status"),
+                self.json(address, SERVE_PORTS, "/api/v1/ledger")
+            );
             match (status.and_then(|status| processing(&status)), ledger.and_then(|ledger| sums(&ledger))) {
                 (Ok(processing), ledger) => {
                     figures.processing = Reading::Known(processing);
@@ -136,8 +142,13 @@ impl Scraper {
         Reading::Known(sum)
     }
 
-    async fn json(&self, address: &str, path: &str) -> Result<Value, String> {
-        let body = self.get(address, SERVE_PORT, path).await?;
+    /// What the first of the ports says that knows the path.
+    async fn json(&self, address: &str, [port, older]: [u16; 2], path: &str) -> Result<Value, String> {
+        let body = match self.ask(address, port, path).await? {
+            (StatusCode::NOT_FOUND, _) => self.get(address, older, path).await?,
+            (status, body) if status.is_success() => body,
+            (status, _) => return Err(format!("{address}:{port}{path} answers {status}")),
+        };
         serde_json::from_slice(&body).map_err(|error| format!("{address}{path} answers no JSON: {error}"))
     }
 
@@ -252,6 +263,31 @@ mod tests {
         assert!(sums(&json!({"problem": "no"})).is_err());
         assert_eq!(metric("# HELP lag\nlag_more 4\nlag 3\n", "lag"), Ok(3));
         assert!(metric("lag_more 4\n", "lag").is_err());
+    }
+
+    #[tokio::test]
+    async fn serve_is_asked_where_no_token_is_and_an_older_one_where_its_readers_ask() {
+        let serve = |router: Router| async {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            (port, tokio::spawn(async move { axum::serve(listener, router).await }))
+        };
+        let says = |what: &'static str| Router::new().route("/api/v1/ledger", get(move || async move { what }));
+        let with_token = Router::new().route("/api/v1/ledger", get(|| async { StatusCode::UNAUTHORIZED }));
+        let (health, older) = (serve(says("1")).await, serve(Router::new()).await);
+        let (readers, closed) = (serve(says("2")).await, serve(with_token).await);
+        let scraper = Scraper::default();
+        for (ports, answer) in [
+            ([health.0, readers.0], Some(1)),
+            ([health.0, closed.0], Some(1)),
+            ([older.0, readers.0], Some(2)),
+            ([older.0, closed.0], None),
+        ] {
+            let told = scraper.json("127.0.0.1", ports, "/api/v1/ledger").await;
+            assert_eq!(told.as_ref().ok(), answer.map(Value::from).as_ref(), "{told:?}");
+        }
+        assert_eq!(SERVE_PORTS, [HEALTH_PORT, SERVE_PORT]);
+        [health, older, readers, closed].iter().for_each(|(_, server)| server.abort());
     }
 
     #[tokio::test]

@@ -133,6 +133,7 @@ fn process(facts: &Facts<'_>, live: &Objects, parts: &[Part]) -> Option<ProcessS
         selector: format!("{PIPELINE_LABEL}={},app.kubernetes.io/component=process", facts.name),
         rate: facts.pulse.rate.clone(),
         lag: facts.pulse.lag.clone(),
+        capacity: facts.pulse.capacity,
         scaling: facts.pulse.scaling.clone(),
     })
 }

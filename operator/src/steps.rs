@@ -1,5 +1,6 @@
 //! From what should be there and what is there to what is to be done. Pure: the same facts give the same steps.
 
+pub mod differences;
 mod drain;
 mod pods;
 
@@ -7,10 +8,11 @@ use std::fmt;
 
 use serde_json::Value;
 
+use self::differences::covers;
 use crate::{
     accepted::{self, Accepted},
     desired::{self, MANIFEST_KEY, Object, Owner, setup},
-    observed::{JobState, Kind, Objects, Reading, job_state, rollout},
+    observed::{JobState, Kind, Objects, Pods, Reading, job_state, rollout},
 };
 
 /// One thing to do.
@@ -71,16 +73,16 @@ pub struct Steps {
 /// is, with the present numbers of pods. Of the Deployments that a changed spec restarts, one at a time; those that only
 /// change their number of pods do not wait.
 #[must_use]
-pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Steps {
-    let Reading::Known(live) = observed else {
+pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, pods: &Reading<Pods>) -> Steps {
+    let (Reading::Known(live), Reading::Known(pods)) = (observed, pods) else {
         return Steps { now: Vec::new(), waits_for: Some("the cluster's answer".into()) };
     };
     let leftovers = leftovers(owner, live);
-    if !leftovers.is_empty() {
+    if !leftovers.is_empty() || pods.contains_key(desired::deletion::COMPONENT) {
         return Steps { now: leftovers, waits_for: Some("what deleted the data of its predecessor to be gone".into()) };
     }
     let mut all = wanted(owner, accepted, live);
-    let stops = drain::hold(&mut all, owner, accepted, live);
+    let stops = drain::hold(&mut all, owner, accepted, live, pods);
     let (before, after): (Vec<_>, Vec<_>) =
         all.iter().partition(|object| object.kind == Kind::ConfigMap || object.kind.holds_data());
     let mut steps = Steps::default();
@@ -231,77 +233,6 @@ fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &st
 
 pub(crate) fn differs(live: &Objects, object: &Object) -> bool {
     live.get(&(object.kind, object.name.clone())).is_none_or(|found| !covers(found, &object.body))
-}
-
-/// Whether `found` says everything that `wanted` says; the cluster adds defaults of its own, and others may add items to the
-/// lists that server-side apply merges: those stay theirs, or we would write them away for ever in vain.
-#[must_use]
-pub fn covers(found: &Value, wanted: &Value) -> bool {
-    match (found, wanted) {
-        (Value::Object(found), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| match found.get(name) {
-            Some(Value::Array(found)) if is_merged(name, wanted) => {
-                let items = wanted.as_array().into_iter().flatten();
-                items.into_iter().all(|wanted| found.iter().any(|found| covers(found, wanted)))
-            }
-            Some(found) => covers(found, wanted),
-            None => is_empty(wanted),
-        }),
-        (Value::Array(found), Value::Array(wanted)) => {
-            found.len() == wanted.len() && found.iter().zip(wanted).all(|(found, wanted)| covers(found, wanted))
-        }
-        (Value::String(found), Value::String(wanted)) => found == wanted || same_quantity(found, wanted),
-        _ => found == wanted,
-    }
-}
-
-/// Whether a list is one of those that Kubernetes merges by the key of its items; the others have one owner.
-fn is_merged(name: &str, wanted: &Value) -> bool {
-    let key = match name {
-        // The ports of a NetworkPolicy have no names, and one owner.
-        "containers" | "env" | "volumes" | "ports" => "name",
-        "volumeMounts" => "mountPath",
-        "topologySpreadConstraints" => "topologyKey",
-        "ownerReferences" => "uid",
-        _ => return false,
-    };
-    wanted.as_array().is_some_and(|items| items.iter().all(|item| item.get(key).is_some()))
-}
-
-/// The cluster leaves out what is empty.
-fn is_empty(value: &Value) -> bool {
-    match value {
-        Value::Null => true,
-        Value::Object(map) => map.is_empty(),
-        Value::Array(list) => list.is_empty(),
-        _ => false,
-    }
-}
-
-/// `0.5` and `500m` are one quantity: the cluster writes it its own way.
-fn same_quantity(one: &str, other: &str) -> bool {
-    match (quantity(one), quantity(other)) {
-        (Some(one), Some(other)) => (one - other).abs() <= one.abs() * 1e-9,
-        _ => false,
-    }
-}
-
-fn quantity(text: &str) -> Option<f64> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "Ki" => 1024.0,
-        "Mi" => 1_048_576.0,
-        "Gi" => 1_073_741_824.0,
-        "Ti" => 1_099_511_627_776.0,
-        _ => return None,
-    };
-    number.parse::<f64>().ok().map(|number| number * factor)
 }
 
 #[cfg(test)]

@@ -26,13 +26,58 @@ const ANNOUNCED_MAX: usize = 16;
 /// Of what a server says, a line is told, of so many bytes.
 const SAID_BYTES_MAX: usize = 400;
 
-/// What the API server answered to a step.
+/// Why a step was not carried out.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer<'a> {
-    /// The HTTP status; zero where there was no answer.
-    pub code: u16,
-    /// What it said.
-    pub said: &'a str,
+pub enum Answer<'a> {
+    /// The API server refused it.
+    Said {
+        /// The HTTP status.
+        code: u16,
+        /// What it said.
+        text: &'a str,
+    },
+    /// There was no answer: it may pass.
+    Nothing {
+        /// What happened instead.
+        text: &'a str,
+    },
+    /// The name of its object is taken: people have to decide whose it is.
+    Taken {
+        /// Which one.
+        text: &'a str,
+    },
+}
+
+impl<'a> Answer<'a> {
+    const fn text(self) -> &'a str {
+        match self {
+            Self::Said { text, .. } | Self::Nothing { text } | Self::Taken { text } => text,
+        }
+    }
+
+    /// Whether trying again may be enough.
+    fn may_pass(self) -> bool {
+        match self {
+            Self::Said { code, .. } => !(400..500).contains(&code) || matches!(code, 404 | 408 | 409 | 429),
+            Self::Nothing { .. } => true,
+            Self::Taken { .. } => false,
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Taken { .. } => "remove that object, or make the pipeline under another name",
+            Self::Said { code: 403, text } if text.contains("quota") => {
+                "raise the quota of the namespace, or ask for less"
+            }
+            Self::Said { code: 403, .. } => {
+                "allow it: see the rights of the operator's account and the policies of the namespace"
+            }
+            Self::Said { code: 413, .. } => "make the manifest smaller",
+            Self::Said { code: 400..500, .. } if !self.may_pass() => "correct in the spec what it names",
+            Self::Said { .. } | Self::Nothing { .. } => "see whether the API server works",
+        }
+    }
 }
 
 /// A step that failed, and will fail again.
@@ -79,10 +124,10 @@ impl Failures {
 
     /// What people are to be told of a step that failed just now, if anything yet.
     pub fn tell(&mut self, now: Instant, step: String, answer: Answer<'_>) -> Option<Trouble> {
-        if may_pass(answer.code) && self.count + 1 < IN_A_ROW {
+        if answer.may_pass() && self.count + 1 < IN_A_ROW {
             return None;
         }
-        let trouble = Trouble { step, said: first_line(answer.said), remedy: remedy(answer) };
+        let trouble = Trouble { step, said: first_line(answer.text()), remedy: answer.remedy() };
         match &self.told {
             Some((at, told)) if told.step == trouble.step && now.duration_since(*at) < ANOTHER_TEXT_AFTER => {
                 Some(told.clone())
@@ -101,21 +146,6 @@ impl Failures {
     }
 }
 
-/// Whether trying again may be enough.
-fn may_pass(code: u16) -> bool {
-    !(400..500).contains(&code) || matches!(code, 404 | 408 | 409 | 429)
-}
-
-fn remedy(answer: Answer<'_>) -> &'static str {
-    match answer.code {
-        403 if answer.said.contains("quota") => "raise the quota of the namespace, or ask for less",
-        403 => "allow it: see the rights of the operator's account and the policies of the namespace",
-        413 => "make the manifest smaller",
-        400..500 if !may_pass(answer.code) => "correct in the spec what it names",
-        _ => "see whether the API server works",
-    }
-}
-
 fn first_line(said: &str) -> String {
     let line = said.trim().lines().next().unwrap_or("no answer").trim_end();
     let end = (0..=SAID_BYTES_MAX.min(line.len())).rev().find(|at| line.is_char_boundary(*at)).unwrap_or(0);
@@ -128,7 +158,7 @@ mod tests {
     use super::*;
 
     fn tell(failures: &mut Failures, now: Instant, code: u16, said: &str) -> Option<String> {
-        let told = failures.tell(now, "apply Deployment shop-process".into(), Answer { code, said });
+        let told = failures.tell(now, "apply Deployment shop-process".into(), Answer::Said { code, text: said });
         failures.add();
         told.map(|told| told.to_string())
     }
@@ -158,6 +188,15 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_taken_is_told_at_once_with_what_to_do() {
+        let text = "Deployment shop-process in namespace shop is not of this pipeline, and stays as it is";
+        let answer = Answer::Taken { text };
+        let told = Failures::default().tell(Instant::now(), "apply Deployment shop-process".into(), answer).unwrap();
+        let told = told.to_string();
+        assert!(told.contains(text) && told.ends_with("make the pipeline under another name"), "{told}");
+    }
+
+    #[test]
     fn a_text_that_changes_at_every_try_is_told_now_and_then() {
         let (mut failures, now) = (Failures::default(), Instant::now());
         let texts: Vec<String> = (0..60)
@@ -167,7 +206,7 @@ mod tests {
             .collect();
         let changes = texts.windows(2).filter(|pair| pair[0] != pair[1]).count();
         assert_eq!((texts.len(), changes), (60, 1));
-        let other = failures.tell(now, "delete Job x".into(), Answer { code: 403, said: "no" }).unwrap();
+        let other = failures.tell(now, "delete Job x".into(), Answer::Said { code: 403, text: "no" }).unwrap();
         assert_eq!(other.step, "delete Job x", "another step is news");
     }
 
@@ -175,7 +214,7 @@ mod tests {
     fn of_troubles_that_take_turns_each_is_news_once() {
         let mut failures = Failures::default();
         let mut news = |step: &str| {
-            let answer = Answer { code: 403, said: "no" };
+            let answer = Answer::Said { code: 403, text: "no" };
             let trouble = failures.tell(Instant::now(), step.into(), answer).unwrap();
             failures.is_news(&trouble)
         };

@@ -25,6 +25,7 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("as it comes", &[]),
     ("all namespaces", &["watch.allNamespaces=true"]),
     ("two namespaces", &["watch.namespaces={web,app}"]),
+    ("two namespaces, and nothing beyond them", &["watch.namespaces={shop,web}", "rbac.finalizers=false"]),
     ("a standby", &["operator.replicas=2"]),
     ("a standby without a budget", &["operator.replicas=2", "operator.podDisruptionBudget=false"]),
     ("no rights of its own", &["rbac.create=false", "rbac.userRoles=false", "serviceAccount.create=false"]),

@@ -76,8 +76,15 @@ fn each_choice_adds_and_removes_its_own_objects() {
                 "RoleBinding/clickstream in web",
                 "Role/clickstream in app",
                 "RoleBinding/clickstream in app",
+                "ClusterRole/shop-clickstream-finalizers",
+                "ClusterRoleBinding/shop-clickstream-finalizers",
             ],
             &["Role/clickstream", "RoleBinding/clickstream"],
+        ),
+        (
+            "two namespaces, and nothing beyond them",
+            &["Role/clickstream in web", "RoleBinding/clickstream in web"],
+            &[],
         ),
         ("a standby", &["PodDisruptionBudget/clickstream"], &[]),
         ("a standby without a budget", &[], &[]),
@@ -227,6 +234,19 @@ fn every_pod_is_restricted() {
     }
 }
 
+/// The one right beyond the namespaces that are watched outlives them, and is no more than a finalizer needs.
+#[test]
+fn a_namespace_that_goes_does_not_take_the_right_to_let_pipelines_go() {
+    let objects = render(&["watch.namespaces={web,app}"], &[]).unwrap();
+    let role = find(&objects, "ClusterRole/shop-clickstream-finalizers");
+    let rule =
+        json!({"apiGroups": ["clickstream.dev"], "resources": ["clickstreampipelines"], "verbs": ["get", "patch"]});
+    assert_eq!(role["rules"], json!([rule]));
+    let binding = find(&objects, "ClusterRoleBinding/shop-clickstream-finalizers");
+    assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
+    assert_eq!(binding["subjects"][0]["name"], "clickstream");
+}
+
 #[test]
 fn no_right_is_wider_than_named() {
     for (name, object) in everything() {
@@ -242,7 +262,7 @@ fn no_right_is_wider_than_named() {
             assert!(!escalates.iter().any(|resource| has("resources", resource)), "{at}: {rule}");
         }
         let cluster_wide = object["kind"] == "ClusterRoleBinding";
-        assert!(!cluster_wide || name == "all namespaces", "{at}");
+        assert!(!cluster_wide || ["all namespaces", "two namespaces"].contains(&name), "{at}");
         for subject in object["subjects"].as_array().into_iter().flatten() {
             assert_eq!(subject["namespace"], "shop", "{at}");
         }

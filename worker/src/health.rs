@@ -1,4 +1,5 @@
-//! What Kubernetes and Prometheus ask every role: `/healthz`, `/readyz`, `/metrics`, on a port of their own.
+//! What Kubernetes and Prometheus ask every role: `/healthz`, `/readyz`, `/metrics`, on a port of their own. Serving adds what the
+//! operator asks.
 //!
 //! A process that answers is alive; whether it is ready it decides itself, by facts, at each question.
 
@@ -43,12 +44,21 @@ impl HealthServer {
     /// # Errors
     /// Where the port is taken.
     pub fn start(listen: SocketAddr, ready: Ready, metrics: Registry) -> anyhow::Result<Self> {
+        Self::start_with(listen, ready, metrics, Router::new())
+    }
+
+    /// The same, with `more` paths that the role answers there.
+    ///
+    /// # Errors
+    /// Where the port is taken.
+    pub fn start_with(listen: SocketAddr, ready: Ready, metrics: Registry, more: Router) -> anyhow::Result<Self> {
         let listener = background::bind(listen, "--health-listen")?;
         let router = Router::new()
             .route("/healthz", get(|| async { Json(json!({"status": "alive"})) }))
             .route("/readyz", get(readiness))
             .route("/metrics", get(scrape))
-            .with_state(Shared { ready, metrics });
+            .with_state(Shared { ready, metrics })
+            .merge(more);
         let server = Background::start("health", 1, listener, move |listener, stopped| {
             connections::accept(listener, router, stopped, || {})
         })?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kafka::{Sasl, Tls},
-    process::{Autoscale, Resources},
+    process::Resources,
     synthetic::Synthetic,
     values::{Duration, Size},
 };
@@ -35,9 +35,6 @@ pub struct Ingester {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
-    /// Scale by load instead.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub autoscale: Option<Autoscale>,
     /// Processor and memory of a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,

@@ -13,12 +13,13 @@ use kube::{
 };
 use serde_json::json;
 
-use super::{Context, ReconcileError, announce, watched::Watched};
+use super::{Context, ReconcileError, act, announce, watched::Watched};
 use crate::{
     apply,
     choice::choose,
     deletion::{self, DELETION_TIME_MAX, FINALIZER, Facts, Next, Told, decide, finalizers, used},
     desired::Owner,
+    observed::{Objects, Reading},
     steps::Step,
 };
 
@@ -54,6 +55,7 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
     }
     let owner = super::owner(pipeline, context).await;
     let observed = apply::observe(&context.client, &owner).await;
+    let pods = apply::pods(&context.client, &owner).await;
     let others = context.pipelines.all().await;
     let since = pipeline.metadata.deletion_timestamp.as_ref();
     let since = since.map(|time| jiff::Timestamp::now().duration_since(time.0)).unwrap_or_default();
@@ -66,10 +68,11 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
         used: &used(pipeline, others.readable()),
         unreadable: others.unreadable().as_deref(),
         observed: &observed,
+        pods: &pods,
         since,
     });
     match next {
-        Next::Work(steps) => match carry_out(&steps.now, context, &owner).await {
+        Next::Work(steps) => match carry_out(&steps.now, context, &owner, &observed).await {
             Err(error) if is_terminating(&error) => {
                 let message =
                     format!("the namespace {} is being deleted; no Job can delete data there", owner.namespace);
@@ -82,7 +85,7 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
             }
         },
         Next::Release { steps, told } => {
-            match carry_out(&steps, context, &owner).await {
+            match carry_out(&steps, context, &owner, &observed).await {
                 // What cannot be taken away must not hold it for ever.
                 Err(error) if since >= DELETION_TIME_MAX => {
                     tracing::warn!(pipeline = super::key(pipeline), %error, "what deleted its data stays");
@@ -94,18 +97,19 @@ pub(super) async fn leave(pipeline: &ClickstreamPipeline, context: &Context) -> 
     }
 }
 
-async fn carry_out(steps: &[Step], context: &Context, owner: &Owner) -> Result<(), ReconcileError> {
-    for step in steps {
-        apply::carry_out(&context.client, &owner.namespace, step, &context.metrics)
-            .await
-            .map_err(|source| ReconcileError::Api { action: step.to_string(), source: Box::new(source) })?;
-    }
-    Ok(())
+async fn carry_out(
+    steps: &[Step],
+    context: &Context,
+    owner: &Owner,
+    observed: &Reading<Objects>,
+) -> Result<(), ReconcileError> {
+    act::carry_out(context, owner, observed, steps).await.stopped.map_or(Ok(()), Err)
 }
 
 async fn release(pipeline: &ClickstreamPipeline, context: &Context, told: &Told) -> Result<Action, ReconcileError> {
     set_finalizer(pipeline, context, false).await?;
     let key = super::key(pipeline);
+    act::forget(context, &key);
     let (type_, reason) = match told.is_left {
         true => (EventType::Warning, "DataLeft"),
         false => (EventType::Normal, "DataDeleted"),

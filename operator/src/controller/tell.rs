@@ -60,6 +60,16 @@ pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, fail
     }
 }
 
+/// Events for fields that others have the last word on, once each: no condition, because whoever set a webhook up wants it so.
+pub(super) async fn warn_of_overruled(pipeline: &ClickstreamPipeline, context: &Context, overruled: Vec<String>) {
+    for told in overruled {
+        tracing::warn!(pipeline = key(pipeline), told, "the cluster makes an object otherwise");
+        let (type_, reason, action) = (EventType::Warning, "Overruled".into(), "Apply".into());
+        let note = Some(note(told));
+        publish(pipeline, context, Event { type_, reason, note, action, secondary: None }).await;
+    }
+}
+
 /// An event for a step that fails, once: the condition knows it from then on.
 pub(super) async fn warn_of(pipeline: &ClickstreamPipeline, context: &Context, step: &Step, trouble: &Trouble) {
     if !failures(context).entry(key(pipeline)).or_default().is_news(trouble) {
@@ -80,6 +90,7 @@ pub(super) async fn warn_of_error(pipeline: &Watched, context: &Context, error: 
     let key = key(pipeline);
     let action = match error {
         ReconcileError::Api { action, .. } => action.clone(),
+        ReconcileError::Taken { kind, name, .. } => format!("apply {kind} {name}"),
         ReconcileError::Late => "reconcile".into(),
     };
     let Some(trouble) = trouble_of(&key, context, action, error) else { return };

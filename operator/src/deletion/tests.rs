@@ -33,6 +33,7 @@ fn decided(choice: &Choice, observed: &Reading<Objects>, since: u64) -> Next {
         used: &BTreeMap::new(),
         unreadable: None,
         observed,
+        pods: &Reading::Known(Pods::new()),
         since: Duration::from_secs(since),
     };
     decide(&facts)
@@ -65,7 +66,7 @@ fn pods_stop_then_the_job_runs_then_the_pipeline_goes_and_leaves_nothing_of_it()
     let mut live = Objects::new();
     for _ in 0..20 {
         let observed = Reading::Known(live.clone());
-        carry_out(&mut live, &steps::decide(&owner(), &accepted, &observed).now);
+        carry_out(&mut live, &steps::decide(&owner(), &accepted, &observed, &Reading::Known(Pods::new())).now);
     }
     let (mut told, mut shown) = (None, Vec::new());
     for _ in 0..10 {
@@ -170,4 +171,34 @@ fn buckets_stay_when_the_pipeline_goes() {
     live.insert((Kind::Job, "medallion-delete-d".into()), json!({"metadata": {"name": "medallion-delete-d"}}));
     let steps: Vec<String> = remains(&live).iter().map(ToString::to_string).collect();
     assert_eq!(steps, ["delete Job medallion-delete-d"]);
+}
+
+#[test]
+fn no_data_is_deleted_while_pods_are_on_their_way_out() {
+    let accepted = doomed();
+    let (owner, spec, choice) = (owner(), doomed().spec, chosen(&accepted));
+    let observed = Reading::Known(Objects::new());
+    let next = |pods: &Reading<Pods>, since: u64| {
+        let facts = Facts {
+            owner: &owner,
+            spec: &spec,
+            choice: &choice,
+            used: &BTreeMap::new(),
+            unreadable: None,
+            observed: &observed,
+            pods,
+            since: Duration::from_secs(since),
+        };
+        decide(&facts)
+    };
+    let terminating = |component: &str| Reading::Known(Pods::from([(component.to_owned(), 1)]));
+    // Of a Deployment or a Job that is gone already as well: a replay writes too.
+    for component in ["process", "schedule-nightly", "setup"] {
+        assert_eq!(next(&terminating(component), 0), waits(Vec::new(), "the pods to stop"), "{component}");
+    }
+    assert_eq!(next(&Reading::Unknown("no answer".into()), 0), waits(Vec::new(), "the cluster's answer"));
+    assert!(matches!(next(&terminating("process"), 600), Next::Release { told: Told { is_left: true, .. }, .. }));
+    for pods in [Reading::Known(Pods::new()), terminating("delete")] {
+        assert!(matches!(next(&pods, 0), Next::Work(steps) if steps.now.len() == 2), "{pods:?}");
+    }
 }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use crds::spec::{Bucket, BucketType, Couchbase, PipelineSpec, Sink};
 use serde_json::{Value, json};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::{Object, Owner, object, secrets::volume_name};
 use crate::observed::Kind;
@@ -17,6 +18,9 @@ const BUCKET_LABEL: &str = "clickstream.dev/couchbase-bucket";
 
 /// The label of a collection: whose it is.
 const SCOPE_LABEL: &str = "clickstream.dev/couchbase-scope";
+
+/// Letters of a label's value.
+const LABEL_VALUE_MAX: usize = 63;
 
 /// The scope that every bucket has.
 const DEFAULT_SCOPE: &str = "_default";
@@ -56,8 +60,8 @@ pub(super) fn objects(owner: &Owner, spec: &PipelineSpec) -> Vec<Object> {
         all.entry((object.kind, object.name.clone())).or_insert(object);
     };
     for (sink, couchbase) in asking(spec) {
-        let in_bucket = format!("{}-{}", owner.name, volume_name(&couchbase.bucket.name));
-        let in_scope = format!("{in_bucket}-{}", volume_name(&couchbase.scope));
+        let in_bucket = label_value(format!("{}-{}", owner.name, volume_name(&couchbase.bucket.name)));
+        let in_scope = label_value(format!("{in_bucket}-{}", volume_name(&couchbase.scope)));
         add(bucket(owner, couchbase, &in_bucket));
         add(scope(owner, &couchbase.scope, &in_bucket, &in_scope));
         for table in &sink.tables {
@@ -67,6 +71,17 @@ pub(super) fn objects(owner: &Owner, spec: &PipelineSpec) -> Vec<Object> {
         }
     }
     all.into_values().collect()
+}
+
+/// A name that is the value of a label as well: of one that is too long the end is a hash of the whole. One that fits stays: it is
+/// the name of something that holds data.
+fn label_value(name: String) -> String {
+    if name.len() <= LABEL_VALUE_MAX {
+        return name;
+    }
+    let hash = format!("{:08x}", xxh3_64(name.as_bytes()) as u32);
+    let kept = name[..LABEL_VALUE_MAX - 1 - hash.len()].trim_end_matches('-');
+    format!("{kept}-{hash}")
 }
 
 fn bucket(owner: &Owner, couchbase: &Couchbase, name: &str) -> Object {
@@ -149,5 +164,37 @@ mod tests {
             made.iter()
                 .all(|object| object.kind.holds_data() && object.body["metadata"].get("ownerReferences").is_none())
         );
+    }
+
+    #[test]
+    fn the_longest_names_are_labels_all_the_same_and_do_not_meet() {
+        let mut spec = accepted("category-sales").spec;
+        let sink = spec.sinks.iter_mut().find(|sink| sink.couchbase.is_some()).unwrap();
+        let operator = || Some(crds::spec::CouchbaseOperator { labels: BTreeMap::new() });
+        let long = |end: &str| format!("{}{end}", "b".repeat(90));
+        let to = sink.couchbase.as_mut().unwrap();
+        (to.operator, to.bucket.name, to.scope) = (operator(), long("1"), long("2"));
+        let mut other = sink.clone();
+        other.name = "other".into();
+        other.couchbase.as_mut().unwrap().scope = long("3");
+        spec.sinks.push(other);
+        let owner = Owner {
+            couchbase: CouchbaseOperator::There,
+            ..crate::accepted::tests::owner("a-pipeline-with-a-name-of-forty-letters")
+        };
+        let made = objects(&owner, &spec);
+        let scopes = made.iter().filter(|object| object.kind == Kind::CouchbaseScope);
+        assert_eq!(scopes.count(), 2, "two scopes of one bucket");
+        for object in &made {
+            for (name, value) in object.body["metadata"]["labels"].as_object().unwrap() {
+                let value = value.as_str().unwrap();
+                assert!(
+                    value.len() <= 63 && value.ends_with(|last: char| last.is_ascii_alphanumeric()),
+                    "{name}: {value}"
+                );
+            }
+            assert!(object.name.len() <= 253, "{}", object.name);
+        }
+        assert_eq!(label_value("shop-sales".into()), "shop-sales");
     }
 }

@@ -11,6 +11,9 @@ use super::{
 };
 use crate::{accepted::Accepted, choice::plan_hash, observed::Kind};
 
+/// What the labels of these Jobs' pods say.
+pub const COMPONENT: &str = "delete";
+
 /// How names of these Jobs begin.
 #[must_use]
 pub fn job_prefix(pipeline: &str) -> String {
@@ -26,7 +29,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted, keep: &[String]) -> [Object; 
     let mut args = ["setup", "--manifest", MANIFEST_PATH, "--delete"].map(str::to_owned).to_vec();
     args.extend(keep.iter().flat_map(|topic| ["--keep".to_owned(), topic.clone()]));
     let pod = Pod {
-        component: "delete",
+        component: COMPONENT,
         args,
         ports: Vec::new(),
         resources: None,
@@ -40,7 +43,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted, keep: &[String]) -> [Object; 
     // Less than a deletion may take: what it left can still be told.
     let rest = json!({ "spec": { "backoffLimit": 5, "activeDeadlineSeconds": 300, "template": template } });
     let name = job_prefix(&owner.name) + &accepted.hash;
-    let mut both = [config_map(owner, &accepted), object(owner, Kind::Job, name, "delete", rest)];
+    let mut both = [config_map(owner, &accepted), object(owner, Kind::Job, name, COMPONENT, rest)];
     for object in &mut both {
         object.body["metadata"].as_object_mut().expect("objects have metadata").remove("ownerReferences");
     }

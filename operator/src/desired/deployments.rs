@@ -14,18 +14,10 @@ use crate::{accepted::Accepted, observed::Kind};
 /// Port of the dashboard and the API.
 pub const SERVE_PORT: u16 = 8080;
 
-/// Name of a part in labels.
-pub(super) fn component(part: &Part) -> String {
-    match &part.item {
-        Some(item) => format!("{}-{item}", part.role.name()),
-        None => part.role.name().into(),
-    }
-}
-
 /// The Deployment of a part.
 pub(super) fn deployment(owner: &Owner, accepted: &Accepted, part: &Part) -> Object {
     let spec = &accepted.spec;
-    let component = component(part);
+    let component = part.component();
     let pod = pod(spec, part, &component);
     let is_asked = match part.role {
         Role::Ingest => ingester(spec, part).is_some_and(|ingester| ingester.http.is_some()),
@@ -145,7 +137,7 @@ fn mount<'a>(pod: &mut Pod<'a>, field: &str, volume: Option<&'a Volume>, path: &
 /// A budget where there is more than one pod: one may be missing. It keeps no pod on its node that is not ready anyhow: while brokers
 /// are away none is, and a node that is drained would wait for them.
 pub(super) fn budget(owner: &Owner, part: &Part) -> Option<Object> {
-    let component = component(part);
+    let component = part.component();
     let rest = json!({ "spec": {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",

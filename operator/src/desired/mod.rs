@@ -11,7 +11,8 @@ pub mod deletion;
 pub mod monitoring;
 pub mod setup;
 
-use crds::spec::{ClickstreamPipeline, Dataset, PipelineSpec};
+use crds::spec::{ClickstreamPipeline, Dataset, ManagementPolicy, PipelineSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
 
@@ -54,6 +55,15 @@ impl Owner {
             couchbase,
         }
     }
+
+    /// Whether an object is of this pipeline: it has our labels, or the pipeline as an owner.
+    #[must_use]
+    pub fn has(&self, metadata: &ObjectMeta) -> bool {
+        let label = |name: &str| metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+        let is_labelled =
+            label(PIPELINE_LABEL) == Some(&self.name) && label("app.kubernetes.io/managed-by") == Some(MANAGER);
+        is_labelled || metadata.owner_references.iter().flatten().any(|owner| owner.uid == self.uid)
+    }
 }
 
 /// An object as it should be.
@@ -95,6 +105,9 @@ impl Role {
 
 /// The label that names the pipeline.
 pub const PIPELINE_LABEL: &str = "clickstream.dev/pipeline";
+
+/// The label that names the part.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 
 /// The annotation of a pod template that restarts its pods.
 pub const HASH_ANNOTATION: &str = "clickstream.dev/spec-hash";
@@ -143,6 +156,15 @@ impl Part {
             None => format!("{pipeline}-{}", self.role.name()),
         }
     }
+
+    /// Its name in labels.
+    #[must_use]
+    pub fn component(&self) -> String {
+        match &self.item {
+            Some(item) => format!("{}-{item}", self.role.name()),
+            None => self.role.name().into(),
+        }
+    }
 }
 
 /// The parts of a spec. One that is suspended has no pods.
@@ -157,7 +179,8 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
         parts.push(Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: replicas(count) });
     }
     if !spec.tables.is_empty() || !spec.streams.is_empty() {
-        parts.push(Part { role: Role::Process, item: None, replicas: replicas(spec.process.replicas) });
+        let count = spec.process.replicas.min(processors_max(spec).unwrap_or(u32::MAX));
+        parts.push(Part { role: Role::Process, item: None, replicas: replicas(count) });
     }
     for sink in &spec.sinks {
         parts.push(Part { role: Role::Sink, item: Some(sink.name.clone()), replicas: replicas(sink.replicas) });
@@ -166,12 +189,25 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
     parts
 }
 
+/// Processors beyond which one would get no partition of either half of the work; none where a topic is read that others look
+/// after, and may have grown.
+#[must_use]
+pub fn processors_max(spec: &PipelineSpec) -> Option<u32> {
+    let read = spec.streams.iter().flat_map(|stream| &stream.topics);
+    let partitions = read.map(|name| {
+        let topic = spec.topics.iter().find(|topic| topic.name == *name)?;
+        (topic.management_policy == ManagementPolicy::Manage).then_some(topic.partitions)
+    });
+    let most = partitions.collect::<Option<Vec<u32>>>()?.into_iter().max()?;
+    Some(most.max(spec.process.shuffle_partitions.unwrap_or(0)))
+}
+
 /// Labels of an object.
 fn labels(owner: &Owner, component: &str) -> Value {
     json!({
         "app.kubernetes.io/name": "clickstream",
         "app.kubernetes.io/instance": owner.name,
-        "app.kubernetes.io/component": component,
+        COMPONENT_LABEL: component,
         "app.kubernetes.io/managed-by": MANAGER,
         PIPELINE_LABEL: owner.name,
     })

@@ -64,21 +64,28 @@ fn monitor(owner: &Owner) -> Object {
     object(owner, Kind::PodMonitor, owner.name.clone(), "monitoring", rest)
 }
 
-/// Nothing of a pipeline that is suspended is promised.
+/// Nothing of a pipeline that is suspended is promised. Silence means something only where there are pods that would speak, and
+/// somebody who is known to listen under these labels.
 fn rules(owner: &Owner, spec: &PipelineSpec) -> Option<Object> {
     if spec.suspend {
         return None;
     }
     let of = format!("namespace=\"{}\", {SERIES_LABEL}=\"{}\"", owner.namespace, owner.name);
     let place = place(owner);
-    let silent = alert(
-        "ClickstreamPipelineSilent",
-        ("critical", "10m"),
-        &format!("absent(clickstream_process_lag_events{{{of}}})"),
-        &format!("Nobody says how pipeline {place} is doing: no pod of serve answers."),
-    );
+    let is_heard = owner.monitoring.monitors && spec.serve.replicas > 0;
+    let silent = is_heard.then(|| {
+        alert(
+            "ClickstreamPipelineSilent",
+            ("critical", "10m"),
+            &format!("absent(clickstream_process_lag_events{{{of}}})"),
+            &format!("Nobody says how pipeline {place} is doing: no pod of serve answers."),
+        )
+    });
     let promised = spec.objectives.as_ref().map(|objectives| promises(owner, &of, objectives)).unwrap_or_default();
-    let rules: Vec<Value> = std::iter::once(silent).chain(promised).collect();
+    let rules: Vec<Value> = silent.into_iter().chain(promised).collect();
+    if rules.is_empty() {
+        return None;
+    }
     let rest = json!({ "spec": { "groups": [{ "name": format!("clickstream-{}", owner.name), "rules": rules }] } });
     Some(object(owner, Kind::PrometheusRule, owner.name.clone(), "monitoring", rest))
 }
@@ -137,4 +144,36 @@ fn alert(name: &str, (severity, lasting): (&str, &str), expr: &str, told: &str) 
         "alert": name, "expr": expr, "for": lasting,
         "labels": { "severity": severity }, "annotations": { "summary": told },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::accepted::tests::accepted;
+
+    #[test]
+    fn silence_is_told_only_of_who_would_be_heard() {
+        let told = |monitors: bool, replicas: u32, objectives: Option<Objectives>| {
+            let monitoring = Monitoring { monitors, rules: true, labels: BTreeMap::new() };
+            let owner = Owner { monitoring, ..crate::accepted::tests::owner("p") };
+            let mut spec = accepted("medallion").spec;
+            spec.serve.replicas = replicas;
+            spec.objectives = objectives;
+            let rules = objects(&owner, &spec).into_iter().find(|object| object.kind == Kind::PrometheusRule);
+            rules.map(|rules| {
+                let text = rules.body.to_string();
+                (text.contains("ClickstreamPipelineSilent"), text.contains("ClickstreamAccuracyObjective"))
+            })
+        };
+        let accuracy = || serde_json::from_value(json!({"accuracy": 0.999})).ok();
+        assert_eq!(told(true, 1, accuracy()), Some((true, true)));
+        assert_eq!(told(true, 1, None), Some((true, false)));
+        assert_eq!(
+            told(false, 1, accuracy()),
+            Some((false, true)),
+            "others read the pods, under labels that nobody knows"
+        );
+        assert_eq!(told(true, 0, accuracy()), Some((false, true)), "no pod of serve is wanted");
+        assert_eq!(told(false, 1, None), None, "no rules, no object");
+    }
 }

@@ -3,7 +3,7 @@
 use crds::spec::PipelineSpec;
 use serde_json::{Value, json};
 
-use super::{Object, Owner, Part, Role, deployments::component, labels, object, parts};
+use super::{Object, Owner, Part, Role, labels, object, parts};
 use crate::observed::Kind;
 
 /// Parts that have a Service, and the port of their pods that it leads to: the dashboard, and every collector.
@@ -22,7 +22,7 @@ pub(crate) fn addressed(spec: &PipelineSpec) -> impl Iterator<Item = (Part, &'st
 pub(super) fn services(owner: &Owner, spec: &PipelineSpec) -> Vec<Object> {
     addressed(spec)
         .map(|(part, target)| {
-            let component = component(&part);
+            let component = part.component();
             let rest = json!({ "spec": {
                 "type": "ClusterIP",
                 "selector": labels(owner, &component),

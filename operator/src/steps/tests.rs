@@ -16,6 +16,11 @@ fn owner() -> Owner {
     accepted::tests::owner("medallion")
 }
 
+/// Decides where no pods are but those that Deployments count.
+fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Steps {
+    super::decide(owner, accepted, observed, &Reading::Known(Pods::new()))
+}
+
 /// A cluster that does what it is told at once, and whose Jobs and Deployments succeed.
 fn carry_out(live: &mut Objects, steps: &Steps) {
     for step in &steps.now {
@@ -115,6 +120,33 @@ fn a_suspended_pipeline_stops_in_the_order_in_which_events_flow() {
     assert_eq!(decide(&owner(), &suspended, &Reading::Known(live.clone())), Steps::default());
     settle(&mut live, &spec);
     assert_eq!(rollout(&live, "medallion-process").unwrap().wanted, i64::from(spec.spec.process.replicas));
+}
+
+#[test]
+fn pods_that_were_told_to_go_may_still_write_and_are_waited_for() {
+    let (mut live, spec) = (Objects::new(), accepted("medallion"));
+    settle(&mut live, &spec);
+    let mut suspended = spec.clone();
+    suspended.spec.suspend = true;
+    let told =
+        |live: &Objects, pods: &Reading<Pods>| super::decide(&owner(), &suspended, &Reading::Known(live.clone()), pods);
+    let terminating = |component: &str| Reading::Known(Pods::from([(component.to_owned(), 1)]));
+    for _ in 0..40 {
+        // The last pod of processing is on its way out, and its Deployment says that there is none.
+        let steps = told(&live, &terminating("process"));
+        carry_out(&mut live, &steps);
+    }
+    let process = &live[&(Kind::Deployment, "medallion-process".into())];
+    assert_eq!((&process["spec"]["replicas"], &process["status"]["replicas"]), (&json!(0), &json!(0)));
+    let waits = told(&live, &terminating("process"));
+    assert!(waits.now.is_empty() && waits.waits_for == Some("the pods of process to stop".into()), "{waits:?}");
+    let unknown = told(&live, &Reading::Unknown("no answer".into()));
+    assert!(unknown.now.is_empty() && unknown.waits_for.is_some());
+    settle(&mut live, &suspended);
+    assert!(told(&live, &terminating("serve")).waits_for.is_some(), "the last role is waited for as well");
+    assert_eq!(told(&live, &Reading::Known(Pods::new())), Steps::default());
+    let deleting = super::decide(&owner(), &spec, &Reading::Known(Objects::new()), &terminating("delete"));
+    assert!(deleting.now.is_empty() && deleting.waits_for.is_some(), "it may delete what would be made");
 }
 
 /// A cluster as an operator left it that had other ideas of pods.
@@ -258,6 +290,48 @@ fn the_next_part_waits_until_the_numbers_are_about_the_change() {
     last.expect("one was changed").1["metadata"]["generation"] = json!(2);
     let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
     assert!(!steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object))), "{steps:?}");
+}
+
+#[test]
+fn the_next_part_waits_until_the_pods_of_the_last_are_ready() {
+    let (mut settled, changed) = (Objects::new(), {
+        let mut spec = example("medallion").spec;
+        spec.restart = Some("again".into());
+        let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("medallion", &spec) else {
+            panic!("valid")
+        };
+        changed
+    });
+    settle(&mut settled, &accepted("medallion"));
+    for _ in 0..3 {
+        let steps = decide(&owner(), &changed, &Reading::Known(settled.clone()));
+        carry_out(&mut settled, &steps);
+    }
+    let is_new = |found: &Value| found["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION] == changed.hash;
+    let rolled = settled.iter().find(|((kind, _), found)| *kind == Kind::Deployment && is_new(found));
+    let rolled = rolled.expect("one was changed").0.clone();
+    let progressing = |reason: &str| json!([{"type": "Progressing", "status": "True", "reason": reason}]);
+    for (waits, what, change) in [
+        (false, "ready", json!({})),
+        (true, "not ready", json!({"readyReplicas": 0, "conditions": progressing("ReplicaSetUpdated")})),
+        (true, "not ready and without a word of it", json!({"readyReplicas": null})),
+        (true, "old pods are left", json!({"replicas": 9, "conditions": progressing("ReplicaSetUpdated")})),
+        (true, "not replaced", json!({"updatedReplicas": 0})),
+        (true, "of an older generation", json!({"observedGeneration": 0})),
+        (
+            false,
+            "given up",
+            json!({"replicas": 9, "readyReplicas": 0, "conditions": progressing("ProgressDeadlineExceeded")}),
+        ),
+        (false, "unready since", json!({"readyReplicas": 0, "conditions": progressing("NewReplicaSetAvailable")})),
+    ] {
+        let mut live = settled.clone();
+        let status = &mut live.get_mut(&rolled).unwrap()["status"];
+        change.as_object().unwrap().iter().for_each(|(name, value)| status[name] = value.clone());
+        let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+        let restarted = steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object)));
+        assert_eq!(restarted, !waits, "{what}: {steps:?}");
+    }
 }
 
 #[test]

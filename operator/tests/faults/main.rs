@@ -11,6 +11,7 @@ mod merge;
 mod refusals;
 mod server;
 mod store;
+mod webhooks;
 
 use std::{
     collections::BTreeMap,
@@ -30,9 +31,9 @@ use store::{Key, Store};
 /// A run ends within milliseconds; this is for busy cores.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A cluster that did not change during so many of the operator's reads has settled: a reconcile takes ten, so that two
+/// A cluster that did not change during so many of the operator's reads has settled: a reconcile takes eleven, so that two
 /// whole ones found nothing to do.
-const QUIET_READS: usize = 30;
+const QUIET_READS: usize = 33;
 
 /// Rounds of the cluster's own controllers in which what is gone stays gone.
 const GONE_ROUNDS: usize = 30;

@@ -6,8 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use operator::controller;
-use serde_json::Value;
+use operator::{
+    controller,
+    desired::{MANAGER, PIPELINE_LABEL},
+};
+use serde_json::{Value, json};
 
 use crate::{PATIENCE, STAGES, pipeline, run, runtime, same, server::Server, setting, settled, store::Store};
 
@@ -22,7 +25,7 @@ fn condition(server: &Server, type_: &str) -> Option<Value> {
 }
 
 /// Plays the cluster's controllers until something is so.
-async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
+pub async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -38,6 +41,12 @@ async fn until<T>(server: &Server, what: &str, mut is_so: impl FnMut() -> Option
 async fn tried_again(server: &Server) {
     let tries = server.refused().0;
     until(server, "more tries", || (server.refused().0 >= tries + TRIES).then_some(())).await;
+}
+
+/// Waits until everything was looked at some times more.
+pub async fn looked_again(server: &Server) {
+    let lists = server.passed().lists;
+    until(server, "more looks", || (server.passed().lists >= lists + 10 * TRIES).then_some(())).await;
 }
 
 async fn is_told_once_and_forgotten(server: &Server, kind: &str, code: u16) {
@@ -106,4 +115,58 @@ fn a_status_that_is_refused_is_told_by_one_event() {
         }
     });
     same(&server.with(|store| store.end_state()), &calm.state, "the status refused");
+}
+
+/// An object of somebody else under a name that the pipeline needs: it stays as it is, people are told which, and once it is gone
+/// the pipeline has the name.
+#[test]
+fn what_others_made_is_never_taken_over() {
+    let calm = runtime().block_on(run(&Store::default(), &STAGES[0], None));
+    let labels = |pipeline: &str| json!({PIPELINE_LABEL: pipeline, "app.kubernetes.io/managed-by": MANAGER});
+    for (kind, plural, name, labels) in [
+        ("Deployment", "deployments", "multi-sink-process", json!({"app": "theirs"})),
+        ("Service", "services", "multi-sink-serve", Value::Null),
+        ("NetworkPolicy", "networkpolicies", "multi-sink", json!({PIPELINE_LABEL: "multi-sink"})),
+        ("CronJob", "cronjobs", "multi-sink-schedule-nightly", labels("multi")),
+    ] {
+        let server = Server::new(Store::default());
+        let key = (plural.to_owned(), name.to_owned());
+        assert!(calm.state.contains_key(&key), "{key:?}");
+        server.with(STAGES[0].act);
+        server.with(|store| {
+            store.change(&key, |object| {
+                object["metadata"] = json!({"name": name, "namespace": "shop", "labels": labels});
+                object["spec"] = json!({"theirs": true, "selector": {"app": "theirs"}});
+            });
+        });
+        // What the cluster's own controllers say of it is not the operator's doing.
+        let as_made = || {
+            let mut object = server.with(|store| store.objects[&key].clone());
+            object.as_object_mut().unwrap().remove("status");
+            object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+            object
+        };
+        let theirs = as_made();
+        let told_and_left = async {
+            let told =
+                until(&server, "Degraded", || condition(&server, "Degraded").filter(|one| one["status"] == "True"));
+            let message = told.await["message"].as_str().unwrap().to_owned();
+            assert!(message.contains(&format!("{kind} {name} in namespace shop is not of this pipeline")), "{message}");
+            // Every try looks at it again. Once the pods that may be made are ready, none writes anything.
+            looked_again(&server).await;
+            let before = server.passed().writes;
+            looked_again(&server).await;
+            assert_eq!(server.passed().writes, before, "{kind}: it goes on writing");
+            assert_eq!(as_made(), theirs, "{kind}");
+            assert!(server.with(|store| store.delete(&key)));
+            settled(&server).await.unwrap();
+        };
+        runtime().block_on(async {
+            tokio::select! {
+                () = controller::run(setting(&server)) => panic!("the controller stopped by itself"),
+                () = told_and_left => {}
+            }
+        });
+        same(&server.with(|store| store.end_state()), &calm.state, &format!("{kind} of somebody else"));
+    }
 }

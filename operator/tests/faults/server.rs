@@ -118,6 +118,19 @@ impl Asked {
         self.query.iter().find(|(found, _)| found == name).map_or("", |(_, value)| value)
     }
 
+    /// Whether a list shows the object: its labels are those of the selector, its name that of the field selector.
+    fn selects(&self, object: &Value) -> bool {
+        let metadata = &object["metadata"];
+        let terms = |name: &str| self.get(name).replace("%2F", "/").replace("%3D", "=").replace("%2C", ",");
+        let (labels, fields) = (terms("labelSelector"), terms("fieldSelector"));
+        let has = |term: &str| match term.split_once('=') {
+            Some((label, value)) => metadata["labels"][label] == value,
+            None => term.is_empty() || !metadata["labels"][term].is_null(),
+        };
+        let name = fields.strip_prefix("metadata.name=");
+        labels.split(',').all(has) && name.is_none_or(|name| metadata["name"] == name)
+    }
+
     fn key(&self) -> Key {
         (self.plural.clone(), self.name.clone().unwrap_or_default())
     }
@@ -250,7 +263,12 @@ impl Server {
                 Err(code) => refusal(code),
             },
             (&Method::PATCH, Some(_)) => {
-                let applied = store.apply(&asked.key(), asked.get("fieldManager"), &asked.body, asked.is_status);
+                let manager = asked.get("fieldManager");
+                // Without force nobody gets the fields of others. Where somebody else made the object, it has all of them.
+                if asked.get("force") != "true" && store.is_of_others(&asked.key(), manager) {
+                    return refusal(409);
+                }
+                let applied = store.apply(&asked.key(), manager, &asked.body, asked.is_status);
                 applied.as_ref().map_or_else(|| refusal(404), found)
             }
             (&Method::DELETE, Some(_)) if store.delete(&asked.key()) => {
@@ -295,8 +313,7 @@ fn list(store: &Store, asked: &Asked, fault: Option<Fault>) -> Answer {
         _ => (store.version, store.objects.clone().into_iter().collect()),
     };
     let items = all.into_iter().filter(|((plural, _), _)| *plural == asked.plural).map(|(_, object)| object);
-    // The operator asks for objects with its own label; nobody else makes any here.
-    let items: Vec<Value> = items.collect();
+    let items: Vec<Value> = items.filter(|object| asked.selects(object)).collect();
     let version = version.to_string();
     found(&json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": version}, "items": items}))
 }

@@ -28,6 +28,8 @@ pub struct Store {
     /// Everything that happened, in order.
     pub log: Vec<Change>,
     pub version: u64,
+    /// What a webhook makes of objects that are applied, by plural.
+    pub webhook: Option<fn(&str, &mut Value)>,
     /// Rules that were broken.
     pub broken: Vec<String>,
 }
@@ -89,6 +91,11 @@ impl Store {
         self.put(key, object);
     }
 
+    /// Whether an object is there of which `manager` never said anything.
+    pub fn is_of_others(&self, key: &Key, manager: &str) -> bool {
+        self.objects.contains_key(key) && !self.said.contains_key(&(key.clone(), manager.to_owned()))
+    }
+
     /// Server-side apply by `manager`, of everything but the status, or of the status alone.
     pub fn apply(&mut self, key: &Key, manager: &str, body: &Value, status: bool) -> Option<Value> {
         if status && !self.objects.contains_key(key) {
@@ -103,6 +110,9 @@ impl Store {
         withdraw(&mut object, said, &body);
         merge(&mut object, &body);
         *said = body;
+        if let Some(webhook) = self.webhook.filter(|_| !status) {
+            webhook(&key.0, &mut object);
+        }
         Some(self.put(key, object))
     }
 

@@ -112,8 +112,6 @@ pub fn run(
     });
     let (shown, streams) = (feeding.shown(), Arc::new(feeding.view().streams.clone()));
     let metrics = Registry::new();
-    let ready = Arc::clone(&board);
-    let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.clone())?;
     let threads = [
         spawn("results", &board, {
             let lag = gauge(&metrics, "clickstream_serve_lag_rows", "Results that are not in the tables yet.")?;
@@ -140,6 +138,9 @@ pub fn run(
         metrics,
         tokens,
     };
+    let (ready, figures) = (Arc::clone(&board), serve::figures(state.clone()));
+    let ready = Arc::new(move || ready.ready());
+    let health = HealthServer::start_with(health_listen, ready, state.metrics.clone(), figures)?;
     let http = Background::start("http", 2, background::bind(listen, "--listen")?, |listener, stopped| {
         serve::serve(listener, state, axum::Router::new(), stopped)
     })?;

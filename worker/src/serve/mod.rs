@@ -11,7 +11,7 @@
 //! without a bound; the page and the API send no cookie, allow no other origin and name no other host; what changes
 //! something takes JSON only, so that no other site's page can send it without being asked first.
 //!
-//! Where there are tokens, only probes are answered without one.
+//! Where there are tokens, only probes are answered without one; what the operator asks is answered on the health port ([`figures`]).
 //!
 //! What is absent and why: TLS and accounts (the ingress in a cluster, the loopback address on a laptop).
 
@@ -47,6 +47,7 @@ pub use self::{
 pub use crate::dead_letters::{DeadLetterPage, DeadLetterQuery, DeadLetterView, ReasonCount};
 
 /// What is served.
+#[derive(Clone)]
 pub struct ServeState {
     /// What the page needs to know of the manifest.
     pub pipeline: PipelineInfo,
@@ -71,6 +72,17 @@ pub(crate) struct Shared {
     tails: Arc<Semaphore>,
     /// True once the server stops; event streams read it and end, for they would keep it waiting for ever.
     stopping: watch::Receiver<bool>,
+}
+
+/// Where every event went and how far processing is, as the same paths of the API tell it, for the health port: the operator
+/// asks there, and has no token. It says no more than the metrics on that port do. Its one query at a time is none of those
+/// that readers share.
+#[must_use]
+pub fn figures(state: ServeState) -> Router {
+    let (_, stopping) = watch::channel(false);
+    let none = || Arc::new(Semaphore::new(0));
+    let shared = Shared { state, queries: Arc::new(Semaphore::new(1)), listeners: none(), tails: none(), stopping };
+    routes::figures(Arc::new(shared))
 }
 
 /// Answers requests until `stop` is done, then finishes those under way. `extra` is other parts' routes: collectors.

@@ -80,6 +80,15 @@ pub fn router(shared: Arc<Shared>, extra: Router) -> Router {
         .layer(middleware::from_fn(in_time))
 }
 
+/// What the operator asks: two paths of the API, as they are there.
+pub fn figures(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/api/v1/ledger", get(answers::ledger))
+        .route("/api/v1/status", get(answers::status))
+        .with_state(shared)
+        .layer(middleware::from_fn(in_time))
+}
+
 async fn openapi() -> Response {
     ([(CONTENT_TYPE, "application/json")], OPENAPI).into_response()
 }

@@ -156,6 +156,19 @@ fn only_a_token_reads_where_there_are_tokens() {
 }
 
 #[test]
+fn the_operator_asks_for_figures_on_the_port_of_health_without_a_token() {
+    let server = Server::start_with(Some(vec!["secret".into()]));
+    for path in ["/api/v1/status", "/api/v1/ledger"] {
+        assert_eq!(server.get(path).status, 401, "{path}");
+        let told = server.get_of_health(path);
+        assert_eq!((told.status, told.json()), (200, server.get_as(path, "Bearer secret").json()), "{path}");
+    }
+    for path in ["/api/v1/tables", "/api/v1/dead-letters", "/"] {
+        assert_eq!(server.get_of_health(path).status, 404, "{path}");
+    }
+}
+
+#[test]
 fn answers_forbid_what_the_page_does_not_need() {
     let (server, _) = shop(&[]);
     for path in ["/", "/assets/app.js", "/api/v1/tables", "/nothing"] {

@@ -16,11 +16,12 @@ use worker::{
         ReplayRequest,
     },
     driver::Layout,
+    health::HealthServer,
     log::{EmbeddedLog, Fsync, SharedLog},
     ports::{Commit, Log, LogError, Records},
     serve::{
         AlertInfo, IngestStatus, Live, PartitionStatus, PipelineInfo, ServeState, Shown, SinkStatus, State, Status,
-        StreamInfo, serve,
+        StreamInfo, figures, serve,
     },
     store::{Reader, TableStore},
     tail::{self, Tail, TailError, TopicInfo},
@@ -32,6 +33,7 @@ use super::fixture;
 pub struct Server {
     pub url: String,
     pub store: Arc<Mutex<TableStore>>,
+    health: Option<HealthServer>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -59,6 +61,9 @@ impl Server {
             metrics,
             tokens,
         };
+        let (anywhere, ready) = (([127, 0, 0, 1], 0).into(), Arc::new(|| Ok(())));
+        let health = HealthServer::start_with(anywhere, ready, state.metrics.clone(), figures(state.clone()));
+        let health = Some(health.expect("a free port"));
         let (stop, stopped) = oneshot::channel::<()>();
         let (say, address) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -72,12 +77,18 @@ impl Server {
         });
         let address = address.recv().expect("the server starts");
         let store = Arc::new(Mutex::new(store));
-        Self { url: format!("http://{address}"), store, stop: Some(stop), thread: Some(thread) }
+        Self { url: format!("http://{address}"), store, health, stop: Some(stop), thread: Some(thread) }
     }
 
     /// Asks with GET.
     pub fn get(&self, path: &str) -> Answer {
         Answer::of(agent().get(format!("{}{path}", self.url)).call())
+    }
+
+    /// Asks the port of health with GET.
+    pub fn get_of_health(&self, path: &str) -> Answer {
+        let address = self.health.as_ref().expect("it runs until the end").address;
+        Answer::of(agent().get(format!("http://{address}{path}")).call())
     }
 
     /// Asks with GET as somebody.
@@ -94,6 +105,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         drop(self.stop.take());
+        self.health.take().into_iter().for_each(HealthServer::stop);
         if let Some(thread) = self.thread.take() {
             thread.join().expect("the server ends in order");
         }

@@ -1,0 +1,103 @@
+//! Doing what was decided, in its order, until the server says no.
+
+use std::{
+    collections::BTreeMap,
+    sync::{MutexGuard, PoisonError},
+};
+
+use super::{Context, ReconcileError};
+use crate::{
+    apply::{self, Holder},
+    desired::{Object, Owner},
+    observed::{Objects, Reading},
+    overruled::Overruled,
+    steps::Step,
+};
+
+/// What came of the steps.
+#[derive(Debug, Default)]
+pub(super) struct Acted {
+    /// How many were done.
+    pub done: usize,
+    /// What the cluster made otherwise than it was said, where that is news.
+    pub overruled: Vec<String>,
+    /// What stopped the next one.
+    pub stopped: Option<ReconcileError>,
+}
+
+/// Does the steps that were decided from `observed`.
+pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Reading<Objects>, steps: &[Step]) -> Acted {
+    let mut acted = Acted::default();
+    for step in steps {
+        let done = match step {
+            Step::Apply(object) => apply(context, owner, observed, object).await,
+            Step::Delete { kind, name } => {
+                let deleted = apply::delete(&context.client, &owner.namespace, *kind, name, &context.metrics).await;
+                deleted.map(|()| None).map_err(|source| failed(step, source))
+            }
+        };
+        match done {
+            Ok(overruled) => acted.overruled.extend(overruled),
+            Err(error) => {
+                acted.stopped = Some(error);
+                break;
+            }
+        }
+        acted.done += 1;
+    }
+    acted
+}
+
+/// Has the cluster's last words on a pipeline's objects stand as if they were ours.
+pub(super) fn accept(context: &Context, owner: &Owner, observed: &mut Reading<Objects>) {
+    if let (Reading::Known(live), Some(overruled)) = (observed, overruled(context).get_mut(&key(owner))) {
+        overruled.show_as_said(live);
+    }
+}
+
+/// Forgets them with their pipeline.
+pub(super) fn forget(context: &Context, key: &str) {
+    overruled(context).remove(key);
+}
+
+/// Applies an object, and returns what the cluster made otherwise, where that is news.
+async fn apply(
+    context: &Context,
+    owner: &Owner,
+    observed: &Reading<Objects>,
+    object: &Object,
+) -> Result<Option<String>, ReconcileError> {
+    let Context { client, metrics, .. } = context;
+    let failed = |source| failed(&Step::Apply(object.clone()), source);
+    let holder = match is_known(observed, object) {
+        true => Holder::Pipeline,
+        false => apply::holder(client, owner, object).await.map_err(failed)?,
+    };
+    let answer = match holder {
+        Holder::Other => {
+            let (kind, name) = (object.kind.api().2, object.name.clone());
+            return Err(ReconcileError::Taken { kind, name, namespace: owner.namespace.clone() });
+        }
+        Holder::Nobody => apply::create(client, &owner.namespace, object, metrics).await,
+        Holder::Pipeline => apply::apply(client, &owner.namespace, object, metrics).await,
+    };
+    let answer = answer.map_err(failed)?;
+    Ok(overruled(context).entry(key(owner)).or_default().answered(object, &answer))
+}
+
+fn overruled(context: &Context) -> MutexGuard<'_, BTreeMap<String, Overruled>> {
+    context.overruled.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn key(owner: &Owner) -> String {
+    format!("{}/{}", owner.namespace, owner.name)
+}
+
+fn failed(step: &Step, source: kube::Error) -> ReconcileError {
+    ReconcileError::Api { action: step.to_string(), source: Box::new(source) }
+}
+
+/// Whether the object was seen among the pipeline's own.
+fn is_known(observed: &Reading<Objects>, object: &Object) -> bool {
+    matches!(observed, Reading::Known(live) if live.contains_key(&(object.kind, object.name.clone())))
+}
