@@ -87,8 +87,6 @@ fn shapes_of_fields() {
         "spec.topics[raw].config.retention.ms: has no value: give it one, or leave the line out",
     );
     check("topics.raw.config", "{retention.ms: ''}", "");
-    // Once declared, and never looked at.
-    check("ingest.shop.autoscale", "{maxReplicas: 2}", "spec.ingest[shop].autoscale: unknown field");
     check("topics.raw.colour", "red", "spec.topics[raw].colour: unknown field");
     check("deletionPolicy", "retain", "spec.deletionPolicy: is not one of the accepted words");
     check("suspend", "sure", "spec.suspend: must be a boolean");

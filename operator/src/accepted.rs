@@ -121,6 +121,7 @@ impl Accepted {
         for ingester in &mut spec.ingest {
             if let Some(same) = present.ingest.iter().find(|other| other.name == ingester.name) {
                 ingester.replicas = same.replicas;
+                ingester.autoscale.clone_from(&same.autoscale);
             }
         }
         for sink in &mut spec.sinks {

@@ -1,8 +1,12 @@
 //! Reading and writing a pipeline's objects: the only place with a client, and no opinion.
 
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Api, Client,
-    api::{ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, TypeMeta},
+    api::{
+        ApiResource, DeleteParams, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
+        TypeMeta,
+    },
 };
 use serde_json::Value;
 
@@ -52,6 +56,10 @@ pub async fn observe(client: &Client, owner: &Owner) -> Reading<Objects> {
     Reading::Known(objects)
 }
 
+/// How long after its time was up a pod may still be there before nobody counts on it: whoever should end it, its node, does not
+/// answer, and its process, if it lives, is fenced by the next.
+const LOST_AFTER: SignedDuration = SignedDuration::from_secs(60);
+
 /// Counts the pods of a pipeline that have not ended.
 pub async fn pods(client: &Client, owner: &Owner) -> Reading<Pods> {
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("", "v1", "Pod"), "pods");
@@ -63,10 +71,17 @@ pub async fn pods(client: &Client, owner: &Owner) -> Reading<Pods> {
         Err(error) => return Reading::Unknown(format!("failed to list pods: {error}")),
     };
     let mut pods = Pods::new();
-    for labels in list.items.into_iter().filter_map(|pod| pod.metadata.labels) {
+    let now = Timestamp::now();
+    let there = list.items.into_iter().filter(|pod| !is_lost(&pod.metadata, now));
+    for labels in there.filter_map(|pod| pod.metadata.labels) {
         *pods.entry(labels.get(COMPONENT_LABEL).cloned().unwrap_or_default()).or_default() += 1;
     }
     Reading::Known(pods)
+}
+
+/// Whether a pod was to be gone long ago: the time of deletion is the one at which it is ended if it has not.
+fn is_lost(pod: &ObjectMeta, now: Timestamp) -> bool {
+    pod.deletion_timestamp.as_ref().is_some_and(|until| now.duration_since(until.0) > LOST_AFTER)
 }
 
 /// Whose an object is that the list of its pipeline's objects does not show.
@@ -151,5 +166,25 @@ pub async fn delete(
     match api(client, kind, namespace).delete(name, &DeleteParams::background()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         other => other.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+
+    #[test]
+    fn a_pod_that_nobody_ends_is_not_waited_for() {
+        let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+        let pod = |until: Option<&str>| ObjectMeta {
+            deletion_timestamp: until.map(|until| Time(until.parse().unwrap())),
+            ..ObjectMeta::default()
+        };
+        assert!(!is_lost(&pod(None), now));
+        assert!(!is_lost(&pod(Some("2026-01-01T00:10:30Z")), now), "it has time");
+        assert!(!is_lost(&pod(Some("2026-01-01T00:09:30Z")), now), "it is being ended");
+        assert!(is_lost(&pod(Some("2026-01-01T00:08:30Z")), now));
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn ingest(checked: &Checked, page: &mut Page) {
                 "{} → {targets}: {}, {}",
                 ingester.name,
                 source(ingester),
-                counted(ingester.replicas as usize, "replica")
+                counted(ingester.pods() as usize, "replica")
             ),
         );
     }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     kafka::{Sasl, Tls},
-    process::Resources,
+    process::{Autoscale, Resources},
     synthetic::Synthetic,
     values::{Duration, Size},
 };
@@ -35,6 +35,9 @@ pub struct Ingester {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
+    /// At least `minReplicas` pods share the work then. Ingesters do not scale by load: processing does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<Autoscale>,
     /// Processor and memory of a pod.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -109,6 +112,14 @@ pub struct Dataset {
     /// Move all times so that the first event happens now.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shift_times_to_now: bool,
+}
+
+impl Ingester {
+    /// Pods that share the work.
+    #[must_use]
+    pub fn pods(&self) -> u32 {
+        self.autoscale.as_ref().map_or(self.replicas, |autoscale| self.replicas.max(autoscale.min_replicas))
+    }
 }
 
 impl Dataset {

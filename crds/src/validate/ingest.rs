@@ -21,6 +21,7 @@ pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
         ];
         exactly_one(report, &path, "an ingester", &kinds);
         targets(spec, ingester, &path, report);
+        autoscale(ingester.autoscale.as_ref(), &field(&path, "autoscale"), report);
         if let Some(synthetic) = &ingester.synthetic {
             generators::check(spec, ingester, synthetic, &field(&path, "synthetic"), report);
         }
@@ -37,6 +38,15 @@ pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
             kafka::check((&source.bootstrap_servers, source.sasl.as_ref()), &field(&path, "kafka"), report);
         }
     }
+}
+
+pub(super) fn autoscale(autoscale: Option<&crate::spec::Autoscale>, path: &str, report: &mut Report) {
+    let Some(autoscale) = autoscale else { return };
+    if autoscale.min_replicas > autoscale.max_replicas {
+        let problem = report.problem(&field(path, "minReplicas"), "must be at most maxReplicas");
+        report.push(problem.accepts(format!("at most {}", autoscale.max_replicas)));
+    }
+    crate::lower::positive(report, &field(path, "drainWithin"), autoscale.drain_within);
 }
 
 /// Checks `topic` or `routes`.

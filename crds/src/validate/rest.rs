@@ -6,7 +6,7 @@ use super::{exactly_one, ingest, kafka};
 use crate::{
     lower::{positive, unknown},
     problem::{Report, field, named},
-    spec::{Autoscale, Checkpoints, Duration, PipelineSpec},
+    spec::{Checkpoints, Duration, PipelineSpec},
 };
 
 /// Shortest recovery that is promised: a broker notices a dead consumer after six seconds, and state is read again.
@@ -47,21 +47,12 @@ fn lookups(spec: &PipelineSpec, report: &mut Report) {
 
 fn process(spec: &PipelineSpec, report: &mut Report) {
     let process = &spec.process;
-    autoscale(process.autoscale.as_ref(), "spec.process.autoscale", report);
+    ingest::autoscale(process.autoscale.as_ref(), "spec.process.autoscale", report);
     if process.recovery < RECOVERY_MIN {
         let problem = report.problem("spec.process.recovery", "cannot be promised");
         report.push(problem.accepts(format!("at least {RECOVERY_MIN}")));
     }
     checkpoints(&process.checkpoints, "spec.process.checkpoints", report);
-}
-
-fn autoscale(autoscale: Option<&Autoscale>, path: &str, report: &mut Report) {
-    let Some(autoscale) = autoscale else { return };
-    if autoscale.min_replicas > autoscale.max_replicas {
-        let problem = report.problem(&field(path, "minReplicas"), "must be at most maxReplicas");
-        report.push(problem.accepts(format!("at most {}", autoscale.max_replicas)));
-    }
-    positive(report, &field(path, "drainWithin"), autoscale.drain_within);
 }
 
 fn checkpoints(checkpoints: &Checkpoints, path: &str, report: &mut Report) {

@@ -175,7 +175,7 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
     for ingester in &spec.ingest {
         // Collectors write side by side, datasets by shares; of other sources one pod writes and fences whoever came before.
         let is_shared = ingester.http.is_some() || ingester.dataset.as_ref().is_some_and(Dataset::has_shares);
-        let count = if is_shared { ingester.replicas } else { ingester.replicas.min(1) };
+        let count = if is_shared { ingester.pods() } else { ingester.pods().min(1) };
         parts.push(Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: replicas(count) });
     }
     if !spec.tables.is_empty() || !spec.streams.is_empty() {
