@@ -77,7 +77,6 @@ pub(crate) struct Shared {
 /// Where every event went and how far processing is, as the same paths of the API tell it, for the health port: the operator
 /// asks there, and has no token. It says no more than the metrics on that port do. Its one query at a time is none of those
 /// that readers share.
-#[must_use]
 pub fn figures(state: ServeState) -> Router {
     let (_, stopping) = watch::channel(false);
     let none = || Arc::new(Semaphore::new(0));
