@@ -59,6 +59,16 @@ fn in_a_cluster(name: &str, spec: &PipelineSpec, manifest_bytes: usize) -> Vec<S
              out `tests`, or make two pipelines"
         ));
     }
+    for sink in &spec.sinks {
+        let Some(parquet) = sink.parquet.as_ref().filter(|parquet| parquet.volume.is_none()) else { continue };
+        if !parquet.path.contains("://") {
+            problems.push(format!(
+                "spec.sinks[{}].parquet.volume: pods have no place of their own that files outlive (accepted: volume: \
+                 {{persistentVolumeClaim: NAME}}, or a path in a bucket, s3://bucket/prefix/)",
+                sink.name
+            ));
+        }
+    }
     // No rule of the definition says this: it would refuse to let go of pipelines that are there already.
     if name.starts_with(|first: char| !first.is_ascii_lowercase()) {
         problems.push(format!(
@@ -235,6 +245,19 @@ pub(crate) mod tests {
         spec.kafka = None;
         let told = refused(&"p".repeat(16), &spec);
         assert!(told.starts_with("spec.kafka: ") && told.contains("; spec: has 100"), "{}", &told[..200]);
+    }
+
+    #[test]
+    fn files_want_a_volume() {
+        let mut spec = example("medallion").spec;
+        let parquet = spec.sinks[0].parquet.as_mut().unwrap();
+        parquet.volume = None;
+        let Verdict::Refuse { message } = judge("medallion", &spec) else {
+            panic!("a pod has a root of its own, read-only")
+        };
+        assert!(message.starts_with("spec.sinks[bronze].parquet.volume: pods have no place"), "{message}");
+        spec.sinks[0].parquet.as_mut().unwrap().path = "s3://lake/bronze/".into();
+        assert!(matches!(judge("medallion", &spec), Verdict::Accept(_)));
     }
 
     #[test]

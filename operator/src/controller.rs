@@ -308,7 +308,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     let mut observed = apply::observe(&context.client, &owner).await;
     act::accept(context, &owner, &mut observed);
     let pods = apply::pods(&context.client, &owner).await;
-    context.metrics.called("api", matches!(observed, Reading::Known(_)));
+    context.metrics.called("api", matches!((&observed, &pods), (Reading::Known(_), Reading::Known(_))));
     let others = context.pipelines.all().await;
     let mut choice = choose(pipeline, others.readable(), &owner, &observed);
     context.metrics.blocked(&key(pipeline), choice.blocked());
@@ -319,7 +319,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     };
     let Acted { done, overruled, stopped: refused } = carry_out(context, &owner, &observed, &steps.now).await;
     announce(pipeline, context, &steps.now[..done], choice.refused.as_ref()).await;
-    warn_of_overruled(pipeline, context, overruled).await;
+    warn_of_overruled(pipeline, context, &steps.now, overruled).await;
     let trouble = match &refused {
         Some(error) => failing(pipeline, context, &steps.now[done], error).await,
         None => None,

@@ -174,19 +174,41 @@ pub struct Rollout {
     pub ready: i64,
     /// Whether the status is about the newest spec.
     pub is_current: bool,
-    /// Whether its controller has ended the rollout, or given it up: pods that are not ready since then are no part of it.
-    pub is_over: bool,
+    /// How far it is, by its controller.
+    pub progress: Progress,
+}
+
+/// How far a rollout is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Progress {
+    /// Pods come and go, or nothing is known.
+    #[default]
+    UnderWay,
+    /// All pods were replaced and ready once: what is missing or not ready since then is no part of it.
+    Over,
+    /// It did not go on for too long.
+    GivenUp,
 }
 
 impl Rollout {
     /// Whether pods are still being replaced: until those of the newest template are all there and ready, and no other is left.
     /// Right after a change the numbers are about the template before it. A rollout that its controller gave up holds nobody
-    /// back, nor do pods that became unready afterwards: a store that is away stops its own sink and nothing else.
+    /// back, nor do pods that were lost, refused by a quota or became unready afterwards.
     #[must_use]
     pub const fn is_restarting(self) -> bool {
+        self.is_replacing()
+            || (matches!(self.progress, Progress::UnderWay) && self.is_current && self.ready < self.wanted)
+    }
+
+    /// The same, ready or not.
+    #[must_use]
+    pub const fn is_replacing(self) -> bool {
         !self.is_current
-            || self.updated < self.wanted
-            || (!self.is_over && (self.replicas > self.updated || self.ready < self.wanted))
+            || match self.progress {
+                Progress::UnderWay => self.updated < self.wanted || self.replicas > self.updated,
+                Progress::Over => self.replicas > self.updated,
+                Progress::GivenUp => false,
+            }
     }
 
     /// Whether every pod is of the newest template and ready.
@@ -210,6 +232,10 @@ pub fn rollout(objects: &Objects, name: &str) -> Option<Rollout> {
         updated: number("updatedReplicas"),
         ready: number("readyReplicas"),
         is_current: deployment["status"]["observedGeneration"] == deployment["metadata"]["generation"],
-        is_over: matches!(reason, Some("NewReplicaSetAvailable" | "ProgressDeadlineExceeded")),
+        progress: match reason {
+            Some("NewReplicaSetAvailable") => Progress::Over,
+            Some("ProgressDeadlineExceeded") => Progress::GivenUp,
+            _ => Progress::UnderWay,
+        },
     })
 }

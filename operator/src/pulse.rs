@@ -16,7 +16,7 @@ use crds::{
 
 use crate::{
     accepted::Accepted,
-    desired::{Part, Role, parts, processors_max},
+    desired::{Part, Role, parts},
     figures::{Figures, History, Rates},
     observed::{Objects, Reading, Rollout, rollout},
     scaling::{self, Decision},
@@ -44,7 +44,7 @@ pub struct Pulse {
     pub ledger: Option<LedgerStatus>,
     /// Events a second that a pod was seen to do.
     pub capacity: Option<i64>,
-    /// The last decision about scaling, or why fewer pods run than the spec says.
+    /// The last decision about scaling.
     pub scaling: Option<String>,
 }
 
@@ -176,18 +176,9 @@ impl Memory {
                 Reading::Unknown(_) => None,
             },
             capacity,
-            scaling: match &self.decision {
-                Some(decision) => Some(format!("{observed}{}", decision.why)),
-                None => too_many(spec),
-            },
+            scaling: self.decision.as_ref().map(|decision| format!("{observed}{}", decision.why)),
         }
     }
-}
-
-/// Why fewer processors run than were asked for by hand, or by an autoscaler that knows no partitions.
-fn too_many(spec: &PipelineSpec) -> Option<String> {
-    let (asked, most) = (spec.process.replicas, processors_max(spec)?);
-    (asked > most).then(|| format!("{most}, not {asked}: of {most} partitions more pods would get none"))
 }
 
 /// How long what waits takes at the present rate.
@@ -213,7 +204,7 @@ fn partitions(spec: &PipelineSpec) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use crds::{spec::ManagementPolicy, status::ProcessStatus};
+    use crds::status::ProcessStatus;
     use serde_json::json;
 
     use super::*;
@@ -303,26 +294,5 @@ mod tests {
         let mut suspended = accepted.spec.clone();
         suspended.suspend = true;
         assert_eq!(Memory::of(Some(&status)).pulse(&suspended).capacity, Some(1_000), "it outlives a rest");
-    }
-
-    #[test]
-    fn more_pods_than_partitions_are_not_made_and_that_is_told() {
-        let mut accepted = accepted("medallion");
-        accepted.spec.topics.iter_mut().for_each(|topic| topic.partitions = 4);
-        let mut memory = Memory::default();
-        memory.look(Instant::now(), look(100, 3));
-        let mut told = |replicas: u32, shuffle: Option<u32>| {
-            accepted.spec.process.replicas = replicas;
-            accepted.spec.process.shuffle_partitions = shuffle;
-            let part = parts(&accepted.spec).into_iter().find(|part| part.role == Role::Process).unwrap();
-            (part.replicas, memory.pulse(&accepted.spec).scaling)
-        };
-        assert_eq!(told(4, None), (4, None));
-        assert_eq!(told(9, None), (4, Some("4, not 9: of 4 partitions more pods would get none".into())));
-        assert_eq!(told(9, Some(12)), (9, None), "the second half of the work has partitions of its own");
-        // Of a topic that others look after nobody here knows how far it was grown.
-        accepted.spec.topics[0].management_policy = ManagementPolicy::Observe;
-        accepted.spec.process.shuffle_partitions = None;
-        assert_eq!(processors_max(&accepted.spec), None);
     }
 }

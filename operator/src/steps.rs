@@ -12,7 +12,7 @@ use self::differences::covers;
 use crate::{
     accepted::{self, Accepted},
     desired::{self, MANIFEST_KEY, Object, Owner, setup},
-    observed::{JobState, Kind, Objects, Pods, Reading, job_state, rollout},
+    observed::{JobState, Kind, Objects, Pods, Reading, Rollout, job_state, rollout},
 };
 
 /// One thing to do.
@@ -74,8 +74,11 @@ pub struct Steps {
 /// change their number of pods do not wait.
 #[must_use]
 pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, pods: &Reading<Pods>) -> Steps {
-    let (Reading::Known(live), Reading::Known(pods)) = (observed, pods) else {
-        return Steps { now: Vec::new(), waits_for: Some("the cluster's answer".into()) };
+    let (live, pods) = match (observed, pods) {
+        (Reading::Known(live), Reading::Known(pods)) => (live, pods),
+        (Reading::Unknown(why), _) | (_, Reading::Unknown(why)) => {
+            return Steps { now: Vec::new(), waits_for: Some(format!("the cluster's answer ({why})")) };
+        }
     };
     let leftovers = leftovers(owner, live);
     if !leftovers.is_empty() || pods.contains_key(desired::deletion::COMPONENT) {
@@ -193,8 +196,13 @@ impl Steps {
 
 /// Applies what differs; of what restarts pods, one at a time.
 fn roll(steps: &mut Steps, live: &Objects, wanted: Vec<&Object>) {
+    // Nothing waits behind a sink: one whose store is away stops nobody else.
+    let is_busy = |object: &&&Object, state: Rollout| match desired::is_sink(object) {
+        true => state.is_replacing(),
+        false => state.is_restarting(),
+    };
     let restarting = wanted.iter().find(|object| {
-        object.kind == Kind::Deployment && rollout(live, &object.name).is_some_and(|state| state.is_restarting())
+        object.kind == Kind::Deployment && rollout(live, &object.name).is_some_and(|state| is_busy(object, state))
     });
     let mut busy = restarting.map(|object| object.name.clone());
     for object in wanted {

@@ -155,7 +155,7 @@ fn stream(checked: &Checked, stream: &StreamPlan, page: &mut Page) {
     }
     if let Some(quality) = &stream.quality {
         let target = f64::from(quality.target_ppm) / 1e6;
-        page.entry("quality", &format!("alert below {target} valid in {} of event time", millis(quality.over_ms)));
+        page.entry("quality", &format!("{target} valid in {} is aimed for", millis(quality.over_ms)));
     }
 }
 

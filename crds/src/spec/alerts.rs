@@ -36,10 +36,10 @@ pub struct Alert {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.webhook) != has(self.topic)").message("exactly one of webhook, topic"))]
 pub struct Notify {
-    /// An HTTP address that the alert is posted to.
+    /// An HTTP address that the alert is posted to, by `clickstream run`; in a fleet alerts stand in the table `_alerts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// A topic that the alert is written to; it is made if `topics` does not name it.
+    /// A topic that the alert is to be written to. Nobody does so yet: alerts stand in the table `_alerts`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200), regex(pattern = crate::spec::patterns::TOPIC_NAME))]
     pub topic: Option<String>,

@@ -115,10 +115,11 @@ pub struct Dataset {
 }
 
 impl Ingester {
-    /// Pods that share the work.
+    /// Pods that share the work; none where the manifest says 0 of them.
     #[must_use]
     pub fn pods(&self) -> u32 {
-        self.autoscale.as_ref().map_or(self.replicas, |autoscale| self.replicas.max(autoscale.min_replicas))
+        let least = self.autoscale.as_ref().map_or(0, |autoscale| autoscale.min_replicas);
+        if self.replicas == 0 { 0 } else { self.replicas.max(least) }
     }
 }
 
@@ -246,4 +247,21 @@ const fn mebibyte() -> Size {
 
 const fn ten_seconds() -> Duration {
     Duration::seconds(10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ingester_of_none_stays_one_of_none() {
+        let pods = |numbers: &str| {
+            let text = format!("{{name: made, topic: t, {numbers}}}");
+            serde_yaml::from_str::<Ingester>(&text).unwrap().pods()
+        };
+        assert_eq!(pods("replicas: 3"), 3);
+        assert_eq!(pods("autoscale: {minReplicas: 2, maxReplicas: 4}"), 2);
+        assert_eq!(pods("replicas: 3, autoscale: {minReplicas: 2, maxReplicas: 4}"), 3);
+        assert_eq!(pods("replicas: 0, autoscale: {minReplicas: 2, maxReplicas: 4}"), 0);
+    }
 }

@@ -38,7 +38,7 @@ pub struct Stream {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     #[schemars(length(max = 64))]
     pub rules: Vec<StreamRule>,
-    /// Share of valid events that is aimed for; an alert is raised below it.
+    /// Share of valid events that is aimed for; the dashboard shows where it is not reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quality: Option<Quality>,
     /// Columns that lookups add.

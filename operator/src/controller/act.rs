@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use super::{Context, ReconcileError};
@@ -19,8 +20,8 @@ use crate::{
 pub(super) struct Acted {
     /// How many were done.
     pub done: usize,
-    /// What the cluster made otherwise than it was said, where that is news.
-    pub overruled: Vec<String>,
+    /// What the cluster made otherwise than it was said, where that is news, with the number of its step.
+    pub overruled: Vec<(usize, String)>,
     /// What stopped the next one.
     pub stopped: Option<ReconcileError>,
 }
@@ -37,7 +38,7 @@ pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Readi
             }
         };
         match done {
-            Ok(overruled) => acted.overruled.extend(overruled),
+            Ok(overruled) => acted.overruled.extend(overruled.map(|told| (acted.done, told))),
             Err(error) => {
                 acted.stopped = Some(error);
                 break;
@@ -51,7 +52,7 @@ pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Readi
 /// Has the cluster's last words on a pipeline's objects stand as if they were ours.
 pub(super) fn accept(context: &Context, owner: &Owner, observed: &mut Reading<Objects>) {
     if let (Reading::Known(live), Some(overruled)) = (observed, overruled(context).get_mut(&key(owner))) {
-        overruled.show_as_said(live);
+        overruled.show_as_said(Instant::now(), live);
     }
 }
 
@@ -82,7 +83,7 @@ async fn apply(
         Holder::Pipeline => apply::apply(client, &owner.namespace, object, metrics).await,
     };
     let answer = answer.map_err(failed)?;
-    Ok(overruled(context).entry(key(owner)).or_default().answered(object, &answer))
+    Ok(overruled(context).entry(key(owner)).or_default().answered(Instant::now(), object, &answer))
 }
 
 fn overruled(context: &Context) -> MutexGuard<'_, BTreeMap<String, Overruled>> {

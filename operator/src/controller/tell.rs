@@ -61,12 +61,17 @@ pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, fail
 }
 
 /// Events for fields that others have the last word on, once each: no condition, because whoever set a webhook up wants it so.
-pub(super) async fn warn_of_overruled(pipeline: &ClickstreamPipeline, context: &Context, overruled: Vec<String>) {
-    for told in overruled {
+pub(super) async fn warn_of_overruled(
+    pipeline: &ClickstreamPipeline,
+    context: &Context,
+    steps: &[Step],
+    overruled: Vec<(usize, String)>,
+) {
+    for (at, told) in overruled {
         tracing::warn!(pipeline = key(pipeline), told, "the cluster makes an object otherwise");
         let (type_, reason, action) = (EventType::Warning, "Overruled".into(), "Apply".into());
-        let note = Some(note(told));
-        publish(pipeline, context, Event { type_, reason, note, action, secondary: None }).await;
+        let (note, secondary) = (Some(note(told)), Some(related(pipeline, &steps[at])));
+        publish(pipeline, context, Event { type_, reason, note, action, secondary }).await;
     }
 }
 

@@ -11,7 +11,7 @@ pub mod deletion;
 pub mod monitoring;
 pub mod setup;
 
-use crds::spec::{ClickstreamPipeline, Dataset, ManagementPolicy, PipelineSpec};
+use crds::spec::{ClickstreamPipeline, Dataset, PipelineSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
 use serde_json::{Value, json};
@@ -179,8 +179,7 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
         parts.push(Part { role: Role::Ingest, item: Some(ingester.name.clone()), replicas: replicas(count) });
     }
     if !spec.tables.is_empty() || !spec.streams.is_empty() {
-        let count = spec.process.replicas.min(processors_max(spec).unwrap_or(u32::MAX));
-        parts.push(Part { role: Role::Process, item: None, replicas: replicas(count) });
+        parts.push(Part { role: Role::Process, item: None, replicas: replicas(spec.process.replicas) });
     }
     for sink in &spec.sinks {
         parts.push(Part { role: Role::Sink, item: Some(sink.name.clone()), replicas: replicas(sink.replicas) });
@@ -189,17 +188,11 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
     parts
 }
 
-/// Processors beyond which one would get no partition of either half of the work; none where a topic is read that others look
-/// after, and may have grown.
+/// Whether an object is of a sink.
 #[must_use]
-pub fn processors_max(spec: &PipelineSpec) -> Option<u32> {
-    let read = spec.streams.iter().flat_map(|stream| &stream.topics);
-    let partitions = read.map(|name| {
-        let topic = spec.topics.iter().find(|topic| topic.name == *name)?;
-        (topic.management_policy == ManagementPolicy::Manage).then_some(topic.partitions)
-    });
-    let most = partitions.collect::<Option<Vec<u32>>>()?.into_iter().max()?;
-    Some(most.max(spec.process.shuffle_partitions.unwrap_or(0)))
+pub fn is_sink(object: &Object) -> bool {
+    let component = object.body["metadata"]["labels"][COMPONENT_LABEL].as_str().unwrap_or_default();
+    component.strip_prefix(Role::Sink.name()).is_some_and(|item| item.starts_with('-'))
 }
 
 /// Labels of an object.

@@ -323,7 +323,18 @@ fn the_next_part_waits_until_the_pods_of_the_last_are_ready() {
             "given up",
             json!({"replicas": 9, "readyReplicas": 0, "conditions": progressing("ProgressDeadlineExceeded")}),
         ),
+        (
+            false,
+            "given up halfway",
+            json!({"updatedReplicas": 0, "readyReplicas": 0, "conditions": progressing("ProgressDeadlineExceeded")}),
+        ),
         (false, "unready since", json!({"readyReplicas": 0, "conditions": progressing("NewReplicaSetAvailable")})),
+        (
+            false,
+            "a quota leaves it too few",
+            json!({"replicas": 0, "updatedReplicas": 0, "readyReplicas": 0, "conditions": progressing("NewReplicaSetAvailable")}),
+        ),
+        (true, "old pods since", json!({"replicas": 9, "conditions": progressing("NewReplicaSetAvailable")})),
     ] {
         let mut live = settled.clone();
         let status = &mut live.get_mut(&rolled).unwrap()["status"];
@@ -331,6 +342,32 @@ fn the_next_part_waits_until_the_pods_of_the_last_are_ready() {
         let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
         let restarted = steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(&live, object)));
         assert_eq!(restarted, !waits, "{what}: {steps:?}");
+    }
+}
+
+#[test]
+fn a_sink_that_is_not_ready_holds_nobody_up() {
+    let mut spec = example("category-sales").spec;
+    let mut live = Objects::new();
+    settle(&mut live, &accepted("category-sales"));
+    spec.restart = Some("again".into());
+    let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("category-sales", &spec) else {
+        panic!("valid")
+    };
+    for _ in 0..2 {
+        let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+        carry_out(&mut live, &steps);
+    }
+    let restarts_one = |live: &Objects| {
+        let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+        steps.now.iter().any(|step| matches!(step, Step::Apply(object) if restarts(live, object)))
+    };
+    let parts: Vec<_> = live.keys().filter(|(kind, _)| *kind == Kind::Deployment).cloned().collect();
+    assert!(parts.iter().any(|(_, name)| name.contains("-sink-")), "{parts:?}");
+    for part in parts {
+        let mut live = live.clone();
+        live.get_mut(&part).unwrap()["status"]["readyReplicas"] = json!(0);
+        assert_eq!(restarts_one(&live), part.1.contains("-sink-"), "{part:?}");
     }
 }
 

@@ -72,7 +72,7 @@ fn job(checked: &Checked, ingester: &Ingester, options: &IngestOptions) -> Resul
         Ingester { dataset: Some(spec), .. } => Work::Read(read(plan, ingester, spec, &topics, options)?),
         Ingester { http: Some(spec), .. } => collect(plan, ingester, spec, &topics, options, until)?,
         _ => {
-            let message = "another Kafka cluster is read in a cluster only; use synthetic, dataset or http on a laptop";
+            let message = "another Kafka cluster is not read yet; use synthetic, dataset or http";
             return Err(problem(ingester, "kafka", message));
         }
     };

@@ -29,7 +29,7 @@ pub(crate) fn load(plan: &Plan, spec: &PipelineSpec, directory: &Path) -> anyhow
 fn load_one(plan: &LookupPlan, spec: &PipelineSpec, directory: &Path) -> anyhow::Result<LookupTable> {
     let found = spec.lookups.iter().find(|lookup| lookup.name == plan.name);
     let Some(file) = found.and_then(|lookup| lookup.file.as_ref()) else {
-        let told = format!("lookup {}: in this mode a lookup is a file; give it `file`", plan.name);
+        let told = format!("lookup {}: lookups by topic or collection are not read yet; give it `file`", plan.name);
         return Err(Mistake(told).into());
     };
     let path = resolve(directory, file);
