@@ -138,8 +138,9 @@ pub fn free_ports<const N: usize>() -> Result<[u16; N]> {
     Ok(ports)
 }
 
-/// Brokers of three notice after four seconds that one is gone; it would be nine.
-const SOONER: &str = "broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=500\n";
+/// Brokers of three notice after four seconds that one is gone; it would be nine. They wait for the answer of one that is silent
+/// for eight; it would be thirty, and a transaction whose markers it was to write is not over before that.
+const SOONER: &str = "broker.session.timeout.ms=4000\nbroker.heartbeat.interval.ms=500\nrequest.timeout.ms=8000\n";
 
 /// Three brokers that keep three copies of everything.
 pub struct Trio {

@@ -227,21 +227,6 @@ impl World {
     /// # Errors
     /// With what was seen last, if that takes longer than is promised.
     pub fn go_on(&self, what: &str, since: Instant, sold: i64, places: &[Place]) -> Result<Duration> {
-        self.go_on_within(RECOVERY_MAX, what, since, sold, places)
-    }
-
-    /// As [`World::go_on`], within `limit`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn go_on_within(
-        &self,
-        limit: Duration,
-        what: &str,
-        since: Instant,
-        sold: i64,
-        places: &[Place],
-    ) -> Result<Duration> {
         let mut left = places.to_vec();
         let mut told = Vec::new();
         loop {
@@ -258,7 +243,11 @@ impl World {
                 }
                 return Ok(passed);
             }
-            ensure!(passed < limit, "{what}: beyond {sold} in {limit:?}? {seen:?}\n{}", self.last_words());
+            ensure!(
+                passed < RECOVERY_MAX,
+                "{what}: beyond {sold} in {RECOVERY_MAX:?}? {seen:?}\n{}",
+                self.last_words()
+            );
             std::thread::park_timeout(LOOK_EVERY);
         }
     }
