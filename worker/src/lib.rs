@@ -46,6 +46,7 @@ pub mod tail;
 pub mod serve;
 pub mod store;
 pub mod sink;
+pub mod notify;
 
 pub mod ingest;
 

@@ -117,3 +117,6 @@ pub const NOTIFY_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// How long a webhook that did not answer is left alone: alerts of that time are in the table only.
 pub const NOTIFY_REST: Duration = Duration::from_secs(60);
+
+/// How far back a fleet hears of alerts that begins to tell people of them.
+pub const NOTIFY_BEHIND_MAX: Duration = Duration::from_secs(3600);

@@ -41,6 +41,9 @@ enum Command {
     /// A role of the fleet: turn raw topics into changed rows.
     #[cfg(feature = "fleet")]
     Process(cli::process::Args),
+    /// A role of the fleet: tell people of alerts.
+    #[cfg(feature = "fleet")]
+    Notify(cli::notify::Args),
     /// A role of the fleet: answer questions, show the dashboard.
     #[cfg(feature = "fleet")]
     Serve(cli::serve::Args),
@@ -74,6 +77,8 @@ fn main() -> ExitCode {
         Command::Ingest(args) => cli::ingest::run(args),
         #[cfg(feature = "fleet")]
         Command::Process(args) => cli::process::run(args),
+        #[cfg(feature = "fleet")]
+        Command::Notify(args) => cli::notify::run(args),
         #[cfg(feature = "fleet")]
         Command::Serve(args) => cli::serve::run(args),
         #[cfg(feature = "fleet")]

@@ -176,11 +176,7 @@ impl Figure {
             Self::SinkLag => {
                 ("clickstream_sink_lag_records", "Changed rows that a sink has not taken yet.", &[L::Sink])
             }
-            Self::Notifications => (
-                "clickstream_notifications_total",
-                "Posts of alerts to webhooks, by what became of them.",
-                &[L::Outcome],
-            ),
+            Self::Notifications => (NOTIFICATIONS.0, NOTIFICATIONS.1, &[L::Outcome]),
         }
     }
 
@@ -312,7 +308,14 @@ impl Reason {
     }
 }
 
-/// What became of a post to a webhook.
+/// Name, help and label of the counter of what became of messages about alerts: the fleet has it as well.
+pub const NOTIFICATIONS: (&str, &str, &str) = (
+    "clickstream_notifications_total",
+    "Messages about alerts, one for each receiver, by what became of them.",
+    "outcome",
+);
+
+/// What became of a message about an alert.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// It was taken.
@@ -427,7 +430,7 @@ impl Metrics {
         self.dead_letters.with_label_values(&[Reason::of(reason).label()]).inc();
     }
 
-    /// Counts a post to a webhook.
+    /// Counts a message about an alert.
     pub fn notified(&self, delivery: Delivery) {
         self.notifications.with_label_values(&[delivery.label()]).inc();
     }

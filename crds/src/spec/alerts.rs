@@ -21,7 +21,7 @@ pub struct Alert {
     #[serde(default = "one", rename = "for")]
     #[schemars(range(min = 1, max = 1000))]
     pub for_windows: u32,
-    /// Who is told. Alerts are a table as well, which sinks and the dashboard show.
+    /// Who is told. Alerts stand in the table `_alerts` as well, which the API and the dashboard show.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 8))]
     pub notify: Vec<Notify>,
@@ -36,10 +36,10 @@ pub struct Alert {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.webhook) != has(self.topic)").message("exactly one of webhook, topic"))]
 pub struct Notify {
-    /// An HTTP address that the alert is posted to, by `clickstream run`; in a fleet alerts stand in the table `_alerts`.
+    /// An HTTP address that the alert is posted to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
-    /// A topic that the alert is to be written to. Nobody does so yet: alerts stand in the table `_alerts`.
+    /// A topic that a fleet writes the alert to. One that spec.topics does not name is made where it is missing, and left as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200), regex(pattern = crate::spec::patterns::TOPIC_NAME))]
     pub topic: Option<String>,

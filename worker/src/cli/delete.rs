@@ -46,6 +46,7 @@ pub(super) fn delete(cluster: &Cluster, checked: &Checked, keep: &[String], dry_
         let catalogue = catalogue::read(cluster, &names)?;
         wanted.extend(own(checked, &names, &catalogue));
         groups.extend(epochs(&catalogue).map(|epoch| names.epoch(epoch).process_group()));
+        groups.push(names.notify_group());
     }
     wanted.retain(|name| !keep.contains(name));
     let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();

@@ -13,6 +13,8 @@ pub mod run;
 #[cfg(feature = "fleet")]
 pub mod ingest;
 #[cfg(feature = "fleet")]
+pub mod notify;
+#[cfg(feature = "fleet")]
 pub mod process;
 #[cfg(feature = "fleet")]
 pub mod replay;

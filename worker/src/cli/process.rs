@@ -145,7 +145,9 @@ fn bucket(spec: &PipelineSpec, secrets: &Secrets) -> Result<Option<Objects>, Mis
 /// Makes sure that every topic is there and right. Settings of a raw topic that have drifted hold nobody
 /// up, as a processor that runs would not stop for them either: they are told, and `setup` puts them right.
 fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyhow::Result<()> {
-    let wishes = wishes(checked, epochs);
+    let mut wishes = wishes(checked, epochs);
+    // Those concern whoever writes to them.
+    wishes.retain(|wish| wish.care != Care::Shared);
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let facts = Admin::new(cluster)?.facts(&names)?;
     let is_own = |name: &String| wishes.iter().any(|wish| wish.name == *name && wish.care == Care::Own);

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::{Mistake, role::RoleArgs};
-use crate::kafka::sinking;
+use crate::kafka::sinking::{self, Task};
 
 /// Arguments of `clickstream sink`.
 #[derive(Debug, clap::Args)]
@@ -26,6 +26,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         let there: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
         Mistake(format!("--name {}: the manifest has no such sink; it has {}", args.name, there.join(", ")))
     })?;
-    sinking::run(&role.checked, sink, &role.cluster, &role.secrets, args.role.health_listen, &role.signals)?;
+    sinking::run(
+        &role.checked,
+        Task::Sink(sink),
+        &role.cluster,
+        &role.secrets,
+        args.role.health_listen,
+        &role.signals,
+    )?;
     Ok(ExitCode::SUCCESS)
 }

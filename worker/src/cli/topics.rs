@@ -53,7 +53,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ingest = spec.ingest.iter().map(|ingester| names.ingest_group(&ingester.name));
     let sinks = spec.sinks.iter().map(|sink| names.sink_group(&sink.name));
     let process = epochs.iter().map(|epoch| epoch.names.process_group());
-    let groups: Vec<String> = process.chain(ingest).chain(sinks).collect();
+    let is_told = spec.alerts.iter().any(|alert| !alert.notify.is_empty());
+    let notify = is_told.then(|| names.notify_group());
+    let groups: Vec<String> = process.chain(ingest).chain(sinks).chain(notify).collect();
     let partitions = overview(&cluster, &topics, &groups)?;
     let there: BTreeSet<&str> = partitions.iter().map(|partition| partition.topic.as_str()).collect();
     for topic in topics.iter().filter(|topic| !there.contains(topic.as_str())) {

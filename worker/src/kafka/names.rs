@@ -92,6 +92,12 @@ impl Names {
         self.shared(&format!("sink.{sink}"))
     }
 
+    /// Shared: the consumer group of whoever tells people of alerts.
+    #[must_use]
+    pub fn notify_group(&self) -> String {
+        self.shared("notify")
+    }
+
     /// The consumer group of an ingester's replicas.
     #[must_use]
     pub fn ingest_group(&self, ingester: &str) -> String {

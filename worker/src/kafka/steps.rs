@@ -108,6 +108,7 @@ fn partitions(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
     let (name, from, to) = (wish.name.clone(), fact.partitions, wish.partitions);
     let why = match wish.care {
         _ if from == to => return None,
+        Care::Shared => return None,
         Care::Adopted | Care::Managed if from < to => return Some(Step::Grow { name, from, to }),
         Care::Observed => {
             format!("has {from} partitions, the manifest says {to}; it is only looked at, so: say {from}")
@@ -125,7 +126,7 @@ fn partitions(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
 const BY_HAND: [&str; 2] = ["cleanup.policy", "message.timestamp.type"];
 
 fn settings(wish: &TopicWish, fact: &TopicFact) -> Vec<Step> {
-    if wish.care == Care::Observed {
+    if matches!(wish.care, Care::Observed | Care::Shared) {
         return Vec::new();
     }
     let differs =
@@ -219,6 +220,16 @@ mod tests {
         for mark in [None, Some(fact(1, "compact"))] {
             for (found, want) in rows.clone() {
                 assert_eq!(told(&wish("t", Care::Observed, 4), mark.clone(), found), want);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_shared_is_made_and_left_as_it_is() {
+        for mark in [None, Some(fact(1, "compact"))] {
+            assert_eq!(told(&wish("t", Care::Shared, 4), mark.clone(), None).len(), 1);
+            for found in [fact(2, "delete"), fact(6, "compact")] {
+                assert_eq!(told(&wish("t", Care::Shared, 4), mark.clone(), Some(found)), [""; 0]);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Which topics a pipeline needs, and with which settings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crds::{Checked, spec};
 
@@ -12,6 +12,9 @@ const CHECKPOINT_PARTITIONS: u32 = 16;
 
 /// How long dead letters wait to be looked at: 30 days.
 const DEAD_LETTERS_MS: &str = "2592000000";
+
+/// How long alerts wait for readers of the topics that they are written to: 30 days.
+const ALERTS_MS: &str = "2592000000";
 
 /// How long accepted events wait for readers: 7 days.
 const SILVER_MS: &str = "604800000";
@@ -25,6 +28,8 @@ pub enum Care {
     Adopted,
     /// We do, and we made it. It may grow.
     Managed,
+    /// Nobody in particular, as of one that several pipelines write alerts to: it is made where it is missing, and left as it is.
+    Shared,
     /// It is the pipeline's own. Its number of partitions is fixed for its life: what is where depends on it.
     Own,
 }
@@ -68,7 +73,11 @@ pub fn wishes(checked: &Checked, epochs: &[Epoch]) -> Vec<TopicWish> {
     // What a pipeline computes is kept as safe as the safest of what it reads.
     let copies = spec.topics.iter().filter_map(|topic| topic.replication_factor).max();
     let shared = shared.into_iter().chain(shares).map(|wish| copied(wish, copies));
-    shared.chain(raw).chain(epochs.iter().flat_map(of_epoch).map(|wish| copied(wish, copies))).collect()
+    shared
+        .chain(raw)
+        .chain(told(spec).map(|wish| copied(wish, copies)))
+        .chain(epochs.iter().flat_map(of_epoch).map(|wish| copied(wish, copies)))
+        .collect()
 }
 
 fn of_epoch(epoch: &Epoch) -> Vec<TopicWish> {
@@ -109,6 +118,16 @@ fn raw(topic: &spec::Topic, is_read: bool) -> TopicWish {
     wish.at_first.insert("max.message.bytes".into(), MESSAGE_BYTES_MAX.to_string());
     wish.at_first.retain(|name, _| !wish.settings.contains_key(name));
     wish
+}
+
+/// Topics that alerts are written to and the manifest says nothing else of.
+fn told(spec: &spec::PipelineSpec) -> impl Iterator<Item = TopicWish> {
+    let named = spec.alerts.iter().flat_map(|alert| &alert.notify).filter_map(|notify| notify.topic.as_ref());
+    let named: BTreeSet<&String> = named.filter(|name| !spec.topics.iter().any(|topic| topic.name == **name)).collect();
+    named.into_iter().map(|name| {
+        let settings = BTreeMap::from([("retention.ms".to_owned(), ALERTS_MS.to_owned())]);
+        TopicWish { care: Care::Shared, settings, ..own(name.clone(), 1, &[]) }
+    })
 }
 
 fn own(name: String, partitions: u32, settings: &[(&str, &str)]) -> TopicWish {

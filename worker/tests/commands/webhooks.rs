@@ -83,7 +83,7 @@ fn an_alert_is_posted_until_somebody_takes_it() {
     assert_eq!((&body["pipeline"], &body["window_start"]), (&json!("shop"), &json!("2025-03-01T09:00:00Z")), "{body}");
     assert_eq!(body["description"], "somebody bought something");
     assert!(body["row"].to_string().contains("\"sales\":1"), "{body}");
-    let key = format!("idempotency-key: shop/{}\r\n", body["version"]);
+    let key = format!("idempotency-key: shop/{}/{}\r\n", body["epoch"], body["version"]);
     assert!(requests[1].head.contains(&key), "{}", requests[1].head);
     assert!(told.contains("alert silent: nobody is told: secret not-there has no `url`"), "{told}");
     assert!(told.contains("alert first-sale: topic shop-alerts"), "{told}");

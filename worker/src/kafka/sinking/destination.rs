@@ -7,6 +7,7 @@ use crds::spec::Sink;
 
 use super::{
     Record,
+    alerts::AlertSink,
     console::ConsoleSink,
     files::{Files, Offsets, Place, Positions},
     topic::{Producers, TopicSink},
@@ -27,6 +28,7 @@ pub(super) enum Destination {
     Files(Files),
     Topic(TopicSink),
     Console(ConsoleSink),
+    Alerts(AlertSink),
 }
 
 impl Destination {
@@ -35,7 +37,7 @@ impl Destination {
         match self {
             Self::Files(files) => files.forget(),
             Self::Console(console) => console.forget(),
-            Self::Database(_) | Self::Topic(_) => {}
+            Self::Database(_) | Self::Topic(_) | Self::Alerts(_) => {}
         }
     }
 
@@ -44,7 +46,7 @@ impl Destination {
         match self {
             Self::Files(files) => files.finish(positions),
             Self::Console(console) => console.finish(),
-            Self::Database(_) | Self::Topic(_) => Ok(Offsets::new()),
+            Self::Database(_) | Self::Topic(_) | Self::Alerts(_) => Ok(Offsets::new()),
         }
     }
 }
@@ -89,6 +91,7 @@ pub(super) fn destination(
 }
 
 /// What lies in a topic that a sink reads.
+#[derive(Clone)]
 pub(super) enum Input {
     /// Rows of this epoch.
     Rows(u32),

@@ -1,14 +1,17 @@
-//! One sink of a fleet: a member of the sink's own group that reads results, accepted events or raw records.
+//! One sink of a fleet, or whoever tells people of alerts: a member of a group of its own that reads results, accepted events or
+//! raw records.
 //!
 //! ```text
 //!  poll ─► batch ─► changes ─► database (again until it is written) ─► offsets of the group
 //!                ├► Parquet files, closed when they are due ─────────► offsets of the group
 //!                ├► lines on the standard output, when they are due ─► offsets of the group
+//!                ├► alerts: webhooks, topics (until they take them) ─► offsets of the group
 //!                └► one transaction: records of a topic and offsets of the group
 //! ```
 //! Offsets move only behind what is written. A database that is down is tried again, with longer pauses, for as long as it
 //! takes; nothing else of the pipeline waits for it, and it stays a member of its group. After a failed transaction everything that is not committed is read again.
 
+mod alerts;
 mod asking;
 mod board;
 mod console;
@@ -23,7 +26,7 @@ use std::{
     collections::BTreeMap,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -31,7 +34,10 @@ use std::{
 };
 
 use anyhow::Context;
-use crds::{Checked, spec::Sink};
+use crds::{
+    Checked,
+    spec::{PipelineSpec, Sink},
+};
 use crossbeam_channel::Receiver;
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -56,6 +62,7 @@ use crate::{
     store::Document,
     tell,
 };
+use alerts::{AlertSink, Outbox};
 use board::{Board, Membership, Metrics, inputs};
 use destination::{Destination, Input, Store, changes, destination, topics};
 use files::Offsets;
@@ -73,27 +80,49 @@ struct Record {
     pub value: Vec<u8>,
 }
 
-/// Runs the sink until a signal comes. Whenever other epochs are shown it ends in order and begins again with those.
+/// What is done with what is read.
+#[derive(Clone, Copy)]
+pub enum Task<'a> {
+    /// A sink of the manifest.
+    Sink(&'a Sink),
+    /// Its alerts are told to whoever they name.
+    Alerts,
+}
+
+/// The same, with what outlives a session.
+enum Work<'a> {
+    Sink(&'a Sink, &'a Secrets),
+    Alerts(&'a PipelineSpec, Arc<Mutex<Outbox>>),
+}
+
+/// Runs a task until a signal comes. Whenever other epochs are shown it ends in order and begins again with those.
 ///
 /// # Errors
 /// A [`crate::cli::Mistake`] where the manifest asks for what cannot be had; else what makes it senseless to go on.
 pub fn run(
     checked: &Checked,
-    sink: &Sink,
+    task: Task<'_>,
     cluster: &Cluster,
     secrets: &Secrets,
     health_listen: SocketAddr,
     signals: &Receiver<()>,
 ) -> anyhow::Result<()> {
     let names = Names::new(&checked.manifest.name);
-    let mut turns = Turns::open(cluster, &names, checked)?;
     let (board, metrics) = (Arc::new(Board::default()), Metrics::new()?);
+    let (name, work) = match task {
+        Task::Sink(sink) => (format!("sink {}", sink.name), Work::Sink(sink, secrets)),
+        Task::Alerts => {
+            let outbox = Arc::new(Mutex::new(Outbox::open(checked, cluster, secrets, &metrics)?));
+            ("notify".to_owned(), Work::Alerts(&checked.manifest.spec, outbox))
+        }
+    };
+    let mut turns = Turns::open(cluster, &names, checked)?;
     let ready = Arc::clone(&board);
     let health = HealthServer::start(health_listen, Arc::new(move || ready.ready()), metrics.registry.clone())?;
-    tell::line(&format!("sink {}: health at http://{}", sink.name, health.address));
+    tell::line(&format!("{name}: health at http://{}", health.address));
     let ended = loop {
         board.begin();
-        match session(&mut turns, sink, cluster, secrets, (&board, &metrics), signals) {
+        match session(&mut turns, &work, cluster, (&board, &metrics), signals) {
             Ok(End::Turned) => continue,
             Ok(End::Told) => break Ok(()),
             Err(error) => break Err(error),
@@ -121,21 +150,28 @@ enum End {
 
 fn session(
     turns: &mut Turns,
-    sink: &Sink,
+    work: &Work<'_>,
     cluster: &Cluster,
-    secrets: &Secrets,
     (board, metrics): (&Arc<Board>, &Metrics),
     signals: &Receiver<()>,
 ) -> anyhow::Result<End> {
-    let names = turns.names.clone();
-    let destination = destination(&turns.view, sink, cluster, &names, secrets)?;
-    let topics = topics(sink, &names, &turns.view);
+    let (names, view) = (turns.names.clone(), &turns.view);
+    let (group, topics, destination, leftovers) = match work {
+        Work::Sink(sink, secrets) => {
+            let destination = destination(view, sink, cluster, &names, secrets)?;
+            (names.sink_group(&sink.name), topics(sink, &names, view), destination, turns.leftovers(sink)?)
+        }
+        Work::Alerts(spec, outbox) => {
+            let (group, topics) = (names.notify_group(), AlertSink::topics(view, spec, &names));
+            let sink = AlertSink::new((view, spec), topics.clone(), (cluster, &group), outbox)?;
+            (group, topics, Destination::Alerts(sink), Vec::new())
+        }
+    };
     let producers = match &destination {
         Destination::Topic(topic) => Some(Arc::clone(&topic.producers)),
         _ => None,
     };
     let membership = Membership { board: Arc::clone(board), generation: AtomicU64::new(0), producers };
-    let group = names.sink_group(&sink.name);
     let mut config = cluster.consumer(&group);
     config.set("enable.partition.eof", "true");
     let consumer: Connection<BaseConsumer<Membership>> =
@@ -144,7 +180,6 @@ fn session(
     consumer.subscribe(&all).map_err(|error| failed("read", &all.join(", "), error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.context("failed to start the sink")?;
-    let leftovers = turns.leftovers(sink)?;
     let member = Member {
         consumer,
         group,
@@ -213,7 +248,15 @@ impl Member<'_> {
             let offsets = match &mut destination {
                 Destination::Database(store) => {
                     let changes = changes(&mut store.reader, &self.topics, &batch)?;
-                    match self.write(store, &changes, batch.len()) {
+                    match self.write(&mut **store, &changes, batch.len()) {
+                        Written::All => behind(&batch),
+                        Written::Lost => continue,
+                        Written::Told => break,
+                    }
+                }
+                Destination::Alerts(alerts) => {
+                    let messages = alerts.messages(&batch)?;
+                    match self.write(alerts, &messages, batch.len()) {
                         Written::All => behind(&batch),
                         Written::Lost => continue,
                         Written::Told => break,

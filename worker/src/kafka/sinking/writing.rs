@@ -1,4 +1,4 @@
-//! Writing to a database until it is written, however long that takes: the sink stays a member of its group meanwhile, and
+//! Writing until it is written, however long that takes: the sink stays a member of its group meanwhile, and
 //! its lag is told.
 //!
 //! A database that is away for an hour would else cost the membership after five minutes (`max.poll.interval.ms`), and the
@@ -21,6 +21,36 @@ use crate::{
     },
 };
 
+/// What takes batches, or does not for a while.
+pub(super) trait Writer {
+    /// What it takes.
+    type Item;
+
+    /// Whether there is nothing to be tried where there is nothing to be written.
+    fn is_idle(&self) -> bool;
+
+    /// Takes all of it, or may be given all of it again.
+    async fn write(&mut self, items: &[Self::Item]) -> anyhow::Result<()>;
+}
+
+impl Writer for Store {
+    type Item = Change;
+
+    fn is_idle(&self) -> bool {
+        self.connected.is_some()
+    }
+
+    async fn write(&mut self, changes: &[Change]) -> anyhow::Result<()> {
+        let mut database = match self.connected.take() {
+            Some(database) => database,
+            None => self.connector.connect().await?,
+        };
+        database.write(changes).await?;
+        self.connected = Some(database);
+        Ok(())
+    }
+}
+
 /// How often the brokers are asked how far the topics reach. A write that takes longer is none that goes well.
 const LAG_EVERY: Duration = Duration::from_secs(2);
 
@@ -38,14 +68,14 @@ pub(super) enum Written {
 type Paused = Option<TopicPartitionList>;
 
 impl Member<'_> {
-    /// Writes changes, which come of so many records, until they are written.
-    pub(super) fn write(&mut self, store: &mut Store, changes: &[Change], records: usize) -> Written {
-        if changes.is_empty() && store.connected.is_some() {
+    /// Writes items, which come of so many records, until they are written.
+    pub(super) fn write<W: Writer>(&mut self, writer: &mut W, items: &[W::Item], records: usize) -> Written {
+        if items.is_empty() && writer.is_idle() {
             return Written::All;
         }
         let (begun, mut pause, mut paused) = (Instant::now(), RETRY.start, None);
         let written = loop {
-            let mut attempt = Box::pin(write_once(store, changes));
+            let mut attempt = Box::pin(writer.write(items));
             let ended = loop {
                 let step = async { tokio::time::timeout(LOOK_EVERY, &mut attempt).await };
                 if let Ok(ended) = self.runtime.block_on(step) {
@@ -62,7 +92,7 @@ impl Member<'_> {
                     self.board.downstream.succeeded();
                     break Written::All;
                 }
-                Some(Err(error)) => self.fail(&error, "the database does not take what is written; trying again"),
+                Some(Err(error)) => self.fail(&error, "what is written is not taken; trying again"),
             }
             if let Some(ended) = self.rest(pause, &mut paused, records) {
                 break ended;
@@ -137,14 +167,4 @@ impl Member<'_> {
         let is_all = self.board.caught_up.load(Ordering::Acquire) && lag <= 2;
         self.metrics.lag.set(in_hand + if is_all { 0 } else { lag });
     }
-}
-
-async fn write_once(store: &mut Store, changes: &[Change]) -> anyhow::Result<()> {
-    let mut database = match store.connected.take() {
-        Some(database) => database,
-        None => store.connector.connect().await?,
-    };
-    database.write(changes).await?;
-    store.connected = Some(database);
-    Ok(())
 }

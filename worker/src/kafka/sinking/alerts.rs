@@ -1,0 +1,266 @@
+//! Telling people of alerts in a fleet: rows of `_alerts` to webhooks, and to topics, each once or given up.
+//!
+//! Whatever is told is told at least once: offsets of the group move behind it. Webhooks come first, because a topic is tried until
+//! it takes what it is given; a message that was posted is not posted again while its topic is waited for. What a receiver can never
+//! take is given up, and counted.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use anyhow::Context;
+use crds::{Checked, spec::PipelineSpec};
+use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use prometheus::{IntCounterVec, Opts};
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    error::RDKafkaErrorCode,
+    message::{Header, OwnedHeaders},
+    producer::{BaseProducer, BaseRecord},
+};
+
+use super::{Record, board::Metrics, destination::Input, writing::Writer};
+use crate::{
+    clock,
+    kafka::{
+        admin::Admin,
+        catalogue::View,
+        client::{Cluster, REQUEST_TIME_MAX, failed},
+        connection::Connection,
+        context::{Deliveries, Logged},
+        names::Names,
+        produce::{enqueue, flush},
+        unread::watermarks,
+    },
+    limits::NOTIFY_BEHIND_MAX,
+    metrics::{Delivery, NOTIFICATIONS},
+    notify::{ALERTS_KEY, Alerts, Message, Webhooks},
+    ports::{LogError, partition_of},
+    secrets::Secrets,
+    store::Document,
+};
+
+/// Header of a record: of two with one key a reader takes the first.
+const KEY: &str = "idempotency-key";
+
+/// How long brokers may take to answer for what they were given.
+const DELIVER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// Rows of alerts on their way to people.
+pub(super) struct AlertSink {
+    view: View,
+    alerts: Alerts,
+    topics: BTreeMap<String, Input>,
+    outbox: Arc<Mutex<Outbox>>,
+}
+
+impl AlertSink {
+    /// Of the epochs that `view` shows.
+    ///
+    /// # Errors
+    /// Where brokers do not say how far the results are.
+    pub(super) fn new(
+        (view, spec): (&View, &PipelineSpec),
+        topics: BTreeMap<String, Input>,
+        (cluster, group): (&Cluster, &str),
+        outbox: &Arc<Mutex<Outbox>>,
+    ) -> anyhow::Result<Self> {
+        begin(cluster, group, &topics)?;
+        Ok(Self { view: view.clone(), alerts: Alerts::new(&view.plan, spec), topics, outbox: Arc::clone(outbox) })
+    }
+
+    /// The results of epochs that are shown and have alerts that somebody hears of.
+    pub(super) fn topics(view: &View, spec: &PipelineSpec, names: &Names) -> BTreeMap<String, Input> {
+        let heard = spec.alerts.iter().filter(|alert| !alert.notify.is_empty());
+        let epochs = heard.filter_map(|alert| view.tables.get(&alert.table));
+        epochs.map(|epoch| (names.epoch(*epoch).results(), Input::Rows(*epoch))).collect()
+    }
+
+    /// What there is to be told in a batch.
+    ///
+    /// # Errors
+    /// On bytes that the engine did not write.
+    pub(super) fn messages(&self, batch: &[Record]) -> anyhow::Result<Vec<Told>> {
+        let mut messages = Vec::new();
+        for record in batch.iter().filter(|record| record.key.starts_with(ALERTS_KEY) && !record.value.is_empty()) {
+            let Some(Input::Rows(epoch)) = self.topics.get(&record.topic) else { continue };
+            let row: Document<'_> = serde_json::from_slice(&record.value).context("damaged results")?;
+            let message = self.alerts.message((*epoch, record.offset), &record.value);
+            let Some(message) = message.filter(|_| self.view.shows(*epoch, &row)) else { continue };
+            let Some(receivers) = self.alerts.receivers(&message.alert) else { continue };
+            let (webhooks, topics) = (receivers.webhooks.clone(), receivers.topics.clone());
+            messages.push(Told { message, row: record.key.clone(), webhooks, topics });
+        }
+        Ok(messages)
+    }
+}
+
+/// A message and who hears of it.
+#[derive(Clone)]
+pub(super) struct Told {
+    message: Message,
+    /// The key of the row: records of one row are in order.
+    row: Vec<u8>,
+    webhooks: Vec<String>,
+    topics: Vec<String>,
+}
+
+impl Writer for AlertSink {
+    type Item = Told;
+
+    fn is_idle(&self) -> bool {
+        true
+    }
+
+    async fn write(&mut self, items: &[Told]) -> anyhow::Result<()> {
+        let (outbox, items) = (Arc::clone(&self.outbox), items.to_vec());
+        // Whoever gives up waiting drops it.
+        let (_waiting, stopped) = bounded::<()>(0);
+        let told = move || outbox.lock().unwrap_or_else(PoisonError::into_inner).tell(&items, &stopped);
+        tokio::task::spawn_blocking(told).await.context("nobody tells")?
+    }
+}
+
+/// Who is told, for as long as the process lives.
+pub(super) struct Outbox {
+    webhooks: Webhooks,
+    cluster: Cluster,
+    /// For topics, while nothing went wrong with it.
+    producer: Option<Connection<BaseProducer<Deliveries>>>,
+    /// Keys of messages that were posted, of a batch that is not told to all yet.
+    posted: BTreeSet<String>,
+    notifications: IntCounterVec,
+}
+
+impl Outbox {
+    /// Finds the webhooks, and says of which alerts nobody is told.
+    ///
+    /// # Errors
+    /// A [`Mistake`](crate::cli::Mistake) where a secret is no address.
+    pub(super) fn open(
+        checked: &Checked,
+        cluster: &Cluster,
+        secrets: &Secrets,
+        metrics: &Metrics,
+    ) -> anyhow::Result<Self> {
+        let webhooks = Webhooks::open(&checked.manifest.spec, secrets)?;
+        let (name, help, label) = NOTIFICATIONS;
+        let notifications = IntCounterVec::new(Opts::new(name, help), &[label])?;
+        for outcome in Delivery::ALL {
+            notifications.with_label_values(&[outcome.label()]);
+        }
+        metrics.registry.register(Box::new(notifications.clone()))?;
+        Ok(Self { webhooks, cluster: cluster.clone(), producer: None, posted: BTreeSet::new(), notifications })
+    }
+
+    fn tell(&mut self, items: &[Told], stopped: &Receiver<()>) -> anyhow::Result<()> {
+        for Told { message, webhooks, .. } in items {
+            if self.posted.contains(&message.key) {
+                continue;
+            }
+            let became = |delivery: Delivery| self.notifications.with_label_values(&[delivery.label()]).inc();
+            self.webhooks.post(webhooks, message, stopped, became);
+            // Then it may have been cut short.
+            anyhow::ensure!(stopped.try_recv() != Err(TryRecvError::Disconnected), "nobody waits for it any more");
+            self.posted.insert(message.key.clone());
+        }
+        let written = self.write(items);
+        if written.is_err() {
+            // What it still holds would come after what is tried again.
+            self.producer = None;
+        } else {
+            self.posted.clear();
+        }
+        written
+    }
+
+    /// Writes to topics, and waits until brokers have everything that they will ever take.
+    fn write(&mut self, items: &[Told]) -> anyhow::Result<()> {
+        let mut topics: Vec<&str> = items.iter().flat_map(|told| &told.topics).map(String::as_str).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        if topics.is_empty() {
+            return Ok(());
+        }
+        let there = Admin::new(&self.cluster)?.facts(&topics)?;
+        for topic in topics {
+            let heard: Vec<&Told> = items.iter().filter(|told| told.topics.iter().any(|name| name == topic)).collect();
+            let outcome = match there.get(topic) {
+                Some(fact) => self.write_to(topic, fact.partitions, &heard)?,
+                None => Err("it is not there; `clickstream setup` makes it".to_owned()),
+            };
+            let delivery = if outcome.is_ok() { Delivery::Delivered } else { Delivery::Failed };
+            self.notifications.with_label_values(&[delivery.label()]).inc_by(heard.len() as u64);
+            if let Err(why) = outcome {
+                tracing::warn!(topic, why, alerts = heard.len(), "nobody was told of alerts");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to one topic; why it never takes it, if it does not.
+    fn write_to(&mut self, topic: &str, partitions: u32, items: &[&Told]) -> anyhow::Result<Result<(), String>> {
+        let wrong = |error| failed("write to", topic, error);
+        let producer = match self.producer.take() {
+            Some(producer) => producer,
+            None => self.cluster.open(&self.cluster.producer(), Deliveries::default()).map_err(wrong)?,
+        };
+        let producer = self.producer.insert(producer);
+        for Told { message, row, .. } in items {
+            let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: KEY, value: Some(&message.key) });
+            let record = BaseRecord::to(topic).partition(partition_of(row, partitions) as i32);
+            enqueue(producer, record.key(row).payload(&message.body).headers(headers)).map_err(wrong)?;
+        }
+        match flush(producer, DELIVER_TIME_MAX) {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => match error.rdkafka_error_code() {
+                Some(
+                    RDKafkaErrorCode::MessageSizeTooLarge
+                    | RDKafkaErrorCode::TopicAuthorizationFailed
+                    | RDKafkaErrorCode::UnknownTopic
+                    | RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::PolicyViolation,
+                ) => Ok(Err(error.to_string())),
+                _ => Err(wrong(error).into()),
+            },
+        }
+    }
+}
+
+/// Where a group begins that has not read these results yet. Of the first epoch it hears of what was written within
+/// [`NOTIFY_BEHIND_MAX`]: that is all of it for a pipeline that is new. Later epochs tell again what was told: it hears of what
+/// comes after they are shown.
+fn begin(cluster: &Cluster, group: &str, topics: &BTreeMap<String, Input>) -> Result<(), LogError> {
+    let wrong = |error| failed("begin to read in", group, error);
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer(group))?;
+    let mut asked = TopicPartitionList::new();
+    for topic in topics.keys() {
+        asked.add_partition(topic, 0);
+    }
+    let told = consumer.committed_offsets(asked, REQUEST_TIME_MAX).map_err(wrong)?;
+    told.elements().iter().try_for_each(|place| place.error()).map_err(wrong)?;
+    let since = clock::now() - NOTIFY_BEHIND_MAX.as_millis() as i64;
+    let mut begins = TopicPartitionList::new();
+    for place in told.elements().iter().filter(|place| place.offset() == Offset::Invalid) {
+        let (topic, partition) = (place.topic(), place.partition());
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition_offset(topic, partition, Offset::Offset(since)).map_err(wrong)?;
+        let at = match topics.get(topic) {
+            Some(Input::Rows(1)) => consumer.offsets_for_times(asked, REQUEST_TIME_MAX).map_err(wrong)?,
+            _ => TopicPartitionList::new(),
+        };
+        let at = at.find_partition(topic, partition).and_then(|found| found.offset().to_raw());
+        let at = match at.filter(|offset| *offset >= 0) {
+            Some(offset) => offset,
+            None => watermarks(&consumer, topic, partition).map_err(wrong)?.1,
+        };
+        begins.add_partition_offset(topic, partition, Offset::Offset(at)).map_err(wrong)?;
+    }
+    match begins.count() {
+        0 => Ok(()),
+        _ => consumer.commit(&begins, CommitMode::Sync).map_err(wrong),
+    }
+}
