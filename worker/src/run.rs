@@ -210,6 +210,8 @@ impl Pipeline {
             tokens,
             listen: Some(options.listen),
             duration: options.duration,
+            #[cfg(feature = "fleet")]
+            upstreams: crate::kafka::upstream::upstreams(&spec.ingest, &Secrets::from_environment())?,
             ..IngestOptions::default()
         };
         let inlet_log = Arc::clone(&log);

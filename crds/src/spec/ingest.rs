@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    kafka::{Sasl, Tls},
+    kafka::{Kafka, Sasl, Tls},
     process::{Autoscale, Resources},
     synthetic::Synthetic,
     values::{Duration, Size},
@@ -216,6 +216,14 @@ pub struct KafkaSource {
     /// Where a first start begins.
     #[serde(default)]
     pub start_from: StartFrom,
+}
+
+impl KafkaSource {
+    /// The way to the cluster.
+    #[must_use]
+    pub fn cluster(&self) -> Kafka {
+        Kafka { bootstrap_servers: self.bootstrap_servers.clone(), tls: self.tls.clone(), sasl: self.sasl.clone() }
+    }
 }
 
 /// Where reading a foreign topic begins.

@@ -28,6 +28,7 @@ use crate::{
         inlet::{KafkaInlet, Wire},
         names::Names,
         shares::KafkaShares,
+        upstream::upstreams,
         watch::Watch,
     },
     objects::Objects,
@@ -163,6 +164,7 @@ fn start(
         remotes.insert(ingester.name.clone(), Arc::new(objects));
     }
     let options = IngestOptions {
+        upstreams: upstreams([ingester], secrets)?,
         directory: args.role.directory(),
         tokens,
         remotes,

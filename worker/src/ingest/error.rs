@@ -13,6 +13,9 @@ pub enum IngestError {
     /// The log does not take or give what it should.
     #[error("failed to write to the log")]
     Log(#[from] LogError),
+    /// The topic that is copied does not give what it should.
+    #[error("failed to copy")]
+    Upstream(#[source] LogError),
     /// A file of a dataset is not as it should be.
     #[error(transparent)]
     Dataset(#[from] DatasetError),

@@ -21,7 +21,7 @@ use super::{
     expressions::Expression,
     http::{self, Check, Collector, Posted},
     limits::BODIES_KIB_MAX,
-    now,
+    mirror, now,
     outbox::Target,
     routes::Routes,
     synthetic::{
@@ -46,6 +46,8 @@ pub(super) enum Work {
     Generate(synthetic::Feed),
     /// They are read from files.
     Read(dataset::Feed),
+    /// They are copied.
+    Copy(mirror::Feed),
     /// They are posted.
     Collect { collector: Arc<Collector>, posted: Receiver<Posted>, port: u16, until: Option<Instant> },
 }
@@ -71,10 +73,10 @@ fn job(checked: &Checked, ingester: &Ingester, options: &IngestOptions) -> Resul
         Ingester { synthetic: Some(spec), .. } => Work::Generate(generate(checked, ingester, spec, options)?),
         Ingester { dataset: Some(spec), .. } => Work::Read(read(plan, ingester, spec, &topics, options)?),
         Ingester { http: Some(spec), .. } => collect(plan, ingester, spec, &topics, options, until)?,
-        _ => {
-            let message = "another Kafka cluster is not read yet; use synthetic, dataset or http";
-            return Err(problem(ingester, "kafka", message));
-        }
+        _ => match options.upstreams.get(&ingester.name) {
+            Some(upstream) => Work::Copy(mirror::Feed { upstream: Arc::clone(upstream), until }),
+            None => return Err(problem(ingester, "kafka", "this build has no client of Kafka")),
+        },
     };
     Ok(Job {
         name: ingester.name.clone(),

@@ -76,3 +76,6 @@ pub const GATHER: Duration = Duration::from_millis(2);
 
 /// A commit that takes longer than this is answered 503: whether it happens is not known.
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// First and longest pause before a Kafka that is copied is asked again.
+pub const UPSTREAM_RETRY: std::ops::Range<Duration> = Duration::from_millis(500)..Duration::from_secs(15);

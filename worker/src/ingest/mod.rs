@@ -3,7 +3,8 @@
 //! ```text
 //! synthetic: model ─► columns ─► JSON ───────┐
 //! dataset:   files ─► rows ─► routes ────────┼─► records by key ─► IngestLog::commit(records, progress)
-//! http:      requests ─► checked ─► queue ───┘
+//! http:      requests ─► checked ─► queue ───┤
+//! kafka:     partitions ─► by arrival ───────┘
 //! ```
 //!
 //! Invariants:
@@ -22,6 +23,7 @@ mod jobs;
 pub mod json;
 mod layout;
 pub mod limits;
+pub mod mirror;
 #[cfg(test)]
 mod memory;
 mod outbox;
@@ -60,6 +62,8 @@ pub struct IngestOptions {
     pub tokens: BTreeMap<String, Vec<String>>,
     /// Where the files of datasets lie that are on no disk, by ingester.
     pub remotes: BTreeMap<String, Arc<dyn Remote>>,
+    /// Topics of other Kafka clusters, by ingester.
+    pub upstreams: BTreeMap<String, Arc<dyn mirror::Upstream>>,
     /// Where the router of [`Ingesters::router`] is served: a collector of the same port has no listener of its own.
     pub listen: Option<SocketAddr>,
     /// The address that collectors with a port of their own listen on; loopback if none.

@@ -170,6 +170,7 @@ impl Running {
             let ended = match work {
                 Work::Generate(feed) => feed.run(&mut topics, &mut outbox, &own),
                 Work::Read(feed) => feed.run(&mut topics, &mut outbox, &own),
+                Work::Copy(feed) => feed.run(&mut topics, &mut outbox, &own),
                 Work::Collect { posted, until, .. } => http::commit(&posted, &mut topics, &mut outbox, &own, until),
             };
             // The pipeline stops: that is nobody's failure.

@@ -42,7 +42,14 @@ impl Cluster {
     /// A [`Mistake`] where there is no `spec.kafka`, or a secret is missing.
     pub fn of(spec: &PipelineSpec, secrets: &Secrets) -> Result<Self, Mistake> {
         let missing = || Mistake("spec.kafka: a fleet needs it; give bootstrapServers: [\"host:9092\"]".into());
-        let kafka = spec.kafka.as_ref().ok_or_else(missing)?;
+        Self::at(spec.kafka.as_ref().ok_or_else(missing)?, secrets)
+    }
+
+    /// Reads the way to a cluster and its secrets.
+    ///
+    /// # Errors
+    /// A [`Mistake`] where a secret is missing.
+    pub fn at(kafka: &Kafka, secrets: &Secrets) -> Result<Self, Mistake> {
         let bootstrap = kafka.bootstrap_servers.join(",");
         let mut base = ClientConfig::new();
         base.set("bootstrap.servers", &bootstrap);

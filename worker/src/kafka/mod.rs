@@ -30,6 +30,7 @@ pub mod watch;
 mod marks;
 pub mod inlet;
 pub mod shares;
+pub mod upstream;
 mod courier;
 
 pub mod batches;
