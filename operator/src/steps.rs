@@ -196,8 +196,8 @@ impl Steps {
 
 /// Applies what differs; of what restarts pods, one at a time.
 fn roll(steps: &mut Steps, live: &Objects, wanted: Vec<&Object>) {
-    // Nothing waits behind a sink: one whose store is away stops nobody else.
-    let is_busy = |object: &&&Object, state: Rollout| match desired::is_sink(object) {
+    // A sink whose store is away stops nobody else.
+    let is_busy = |object: &&&Object, state: Rollout| match desired::is_last(object) {
         true => state.is_replacing(),
         false => state.is_restarting(),
     };

@@ -98,7 +98,7 @@ kill_pod() { k delete pod "$1" --force --grace-period=0 >/dev/null 2>&1; }
 kill_pods() {
     local row pipeline component pod
     for row in "category-sales ingest-checkout" "category-sales process" "category-sales serve" "medallion sink-bronze" \
-        "medallion sink-silver-lake" "medallion process" "dataset-split ingest-dataset"; do
+        "medallion sink-silver-lake" "medallion notify" "medallion process" "dataset-split ingest-dataset"; do
         read -r pipeline component <<<"$row"
         pod=$(pod_of "$pipeline" "$component")
         must "killed: $pod" kill_pod "$pod"

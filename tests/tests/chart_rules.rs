@@ -91,6 +91,20 @@ const ROWS: &[Row] = &[
         &[],
     ),
     (
+        "a receiver refuses",
+        &[LEADS, (r#"clickstream_notifications_total{WEB, outcome="failed"}"#, "0x25 1x5")],
+        &["ClickstreamAlertNotTold"],
+    ),
+    (
+        "receivers are told, and one refused long ago",
+        &[
+            LEADS,
+            (r#"clickstream_notifications_total{WEB, outcome="failed"}"#, "3x30"),
+            (r#"clickstream_notifications_total{WEB, outcome="delivered"}"#, "0+1x30"),
+        ],
+        &[],
+    ),
+    (
         "commits fail",
         &[LEADS, ("clickstream_process_commits_failed_total{WEB}", "0+3x30")],
         &["ClickstreamCommitsFail"],

@@ -34,7 +34,7 @@ pub fn objects(owner: &Owner, accepted: &Accepted, keep: &[String]) -> [Object; 
         ports: Vec::new(),
         resources: None,
         secrets: secrets::together(secrets::of_kafka(&accepted.spec), secrets::of_stores(&accepted.spec)),
-        secrets_of_stores: Vec::new(),
+        secrets_if_there: Vec::new(),
         volumes: Vec::new(),
         has_health: false,
     };

@@ -21,7 +21,7 @@ pub(super) fn deployment(owner: &Owner, accepted: &Accepted, part: &Part) -> Obj
     let pod = pod(spec, part, &component);
     let is_asked = match part.role {
         Role::Ingest => ingester(spec, part).is_some_and(|ingester| ingester.http.is_some()),
-        Role::Process | Role::Sink => false,
+        Role::Process | Role::Sink | Role::Notify => false,
         Role::Serve => true,
     };
     // Whoever asks finds somebody; a pod of processing that is replaced hands its partitions over once, not twice.
@@ -61,7 +61,7 @@ fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {
         ports: Vec::new(),
         resources: None,
         secrets: secrets::of_kafka(spec),
-        secrets_of_stores: Vec::new(),
+        secrets_if_there: Vec::new(),
         volumes: Vec::new(),
         has_health: true,
     };
@@ -69,6 +69,7 @@ fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {
         Role::Ingest => ingest(spec, part, &mut pod),
         Role::Process => process(spec, &mut pod),
         Role::Sink => sink(spec, part, &mut pod),
+        Role::Notify => pod.secrets_if_there = secrets::of_webhooks(spec),
         Role::Serve => {
             pod.args.extend(["--listen".into(), format!("0.0.0.0:{SERVE_PORT}")]);
             pod.ports.push(("http", SERVE_PORT));
@@ -185,6 +186,22 @@ mod tests {
             let found = deployment(&owner("p"), &accepted, &part).body["spec"]["strategy"]["rollingUpdate"].clone();
             assert_eq!(found, json!({"maxSurge": surge, "maxUnavailable": 1 - surge}), "{part:?}");
         }
+    }
+
+    #[test]
+    fn alerts_are_told_by_one_pod_that_needs_no_webhook_to_start() {
+        let deployment = body("medallion", Kind::Deployment, "p-notify");
+        assert_eq!(deployment["spec"]["replicas"], 1);
+        let pod = &deployment["spec"]["template"]["spec"];
+        let args = ["notify", "--manifest", MANIFEST_PATH, "--health-listen", "0.0.0.0:9090", "--log", "json"];
+        assert_eq!(pod["containers"][0]["args"], json!(args));
+        let secret = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "secret-shop-alerts");
+        assert_eq!(secret.unwrap()["secret"], json!({"secretName": "shop-alerts", "optional": true}));
+        let mut spec = accepted("medallion").spec;
+        let has_it = |spec: &PipelineSpec| desired::parts(spec).iter().any(|part| part.role == Role::Notify);
+        assert!(has_it(&spec));
+        spec.alerts.iter_mut().for_each(|alert| alert.notify.clear());
+        assert!(!has_it(&spec), "there is nobody to be told");
     }
 
     #[test]

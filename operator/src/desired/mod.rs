@@ -86,6 +86,8 @@ pub enum Role {
     Process,
     /// Writes results out.
     Sink,
+    /// Tells people of alerts.
+    Notify,
     /// Answers.
     Serve,
 }
@@ -98,6 +100,7 @@ impl Role {
             Self::Ingest => "ingest",
             Self::Process => "process",
             Self::Sink => "sink",
+            Self::Notify => "notify",
             Self::Serve => "serve",
         }
     }
@@ -184,15 +187,20 @@ pub fn parts(spec: &PipelineSpec) -> Vec<Part> {
     for sink in &spec.sinks {
         parts.push(Part { role: Role::Sink, item: Some(sink.name.clone()), replicas: replicas(sink.replicas) });
     }
+    if spec.alerts.iter().any(|alert| !alert.notify.is_empty()) {
+        // One tells: others would only stand by.
+        parts.push(Part { role: Role::Notify, item: None, replicas: replicas(1) });
+    }
     parts.push(Part { role: Role::Serve, item: None, replicas: replicas(spec.serve.replicas) });
     parts
 }
 
-/// Whether an object is of a sink.
+/// Whether an object is of a part that nothing else waits behind, whatever became of what it writes to.
 #[must_use]
-pub fn is_sink(object: &Object) -> bool {
+pub fn is_last(object: &Object) -> bool {
     let component = object.body["metadata"]["labels"][COMPONENT_LABEL].as_str().unwrap_or_default();
-    component.strip_prefix(Role::Sink.name()).is_some_and(|item| item.starts_with('-'))
+    let is_sink = component.strip_prefix(Role::Sink.name()).is_some_and(|item| item.starts_with('-'));
+    is_sink || component == Role::Notify.name()
 }
 
 /// Labels of an object.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::spec::{Duration, Objectives, PipelineSpec};
+use crds::spec::{Duration, Objectives, PipelineSpec, Quality};
 use serde_json::{Value, json};
 
 use super::{Object, Owner, PIPELINE_LABEL, object};
@@ -22,6 +22,9 @@ const LATE_SERIES: &str = "clickstream:results_late:bool";
 
 /// Samples below which a share of time says nothing: ten minutes, where rules are evaluated twice a minute.
 const SAMPLES_MIN: u32 = 20;
+
+/// The shortest time over which a share of valid records is taken: pods are read twice in it.
+const QUALITY_OVER_MS_MIN: i64 = 60_000;
 
 /// Which of these objects are made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,12 +85,27 @@ fn rules(owner: &Owner, spec: &PipelineSpec) -> Option<Object> {
         )
     });
     let promised = spec.objectives.as_ref().map(|objectives| promises(owner, &of, objectives)).unwrap_or_default();
-    let rules: Vec<Value> = silent.into_iter().chain(promised).collect();
+    let good =
+        spec.streams.iter().filter_map(|stream| Some(quality(owner, &of, &stream.name, stream.quality.as_ref()?)));
+    let rules: Vec<Value> = silent.into_iter().chain(promised).chain(good).collect();
     if rules.is_empty() {
         return None;
     }
     let rest = json!({ "spec": { "groups": [{ "name": format!("clickstream-{}", owner.name), "rules": rules }] } });
     Some(object(owner, Kind::PrometheusRule, owner.name.clone(), "monitoring", rest))
+}
+
+/// Too small a share of the records of a stream was valid. All pods of serve say the same; one that has just begun still reads it.
+fn quality(owner: &Owner, of: &str, stream: &str, promised: &Quality) -> Value {
+    let over = promised.over.millis.max(QUALITY_OVER_MS_MIN) / 1_000;
+    let came = |outcome: &str| {
+        let series = format!("clickstream_stream_events{{{of}, stream=\"{stream}\", outcome=\"{outcome}\"}}");
+        format!("(max({series}) - max({series} offset {over}s))")
+    };
+    let (accepted, invalid) = (came("accepted"), came("invalid"));
+    let expr = format!("{accepted} / ({accepted} + {invalid} > 0) < {}", promised.target);
+    let told = format!("Less of stream {stream} of {} was valid than quality.target promises.", place(owner));
+    alert("ClickstreamQuality", ("warning", "1m"), &expr, &told)
 }
 
 fn place(owner: &Owner) -> String {
@@ -158,6 +176,7 @@ mod tests {
             let owner = Owner { monitoring, ..crate::accepted::tests::owner("p") };
             let mut spec = accepted("medallion").spec;
             spec.serve.replicas = replicas;
+            spec.streams.iter_mut().for_each(|stream| stream.quality = None);
             spec.objectives = objectives;
             let rules = objects(&owner, &spec).into_iter().find(|object| object.kind == Kind::PrometheusRule);
             rules.map(|rules| {

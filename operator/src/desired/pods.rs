@@ -26,7 +26,7 @@ pub(super) struct Pod<'a> {
     pub resources: Option<&'a Resources>,
     pub secrets: Vec<String>,
     /// Those without which it does what else there is to do.
-    pub secrets_of_stores: Vec<String>,
+    pub secrets_if_there: Vec<String>,
     pub volumes: Vec<&'a Volume>,
     pub has_health: bool,
 }
@@ -53,9 +53,9 @@ pub(super) fn template(owner: &Owner, accepted: &Accepted, pod: &Pod<'_>) -> Val
     volumes.push(json!({ "name": "tmp", "emptyDir": {} }));
     mounts.push(json!({ "name": "tmp", "mountPath": "/tmp" }));
     let needed = pod.secrets.iter().map(|secret| (secret, json!({ "secretName": secret })));
-    let of_stores = pod.secrets_of_stores.iter().filter(|secret| !pod.secrets.contains(secret));
-    let of_stores = of_stores.map(|secret| (secret, json!({ "secretName": secret, "optional": true })));
-    for (secret, source) in needed.chain(of_stores) {
+    let if_there = pod.secrets_if_there.iter().filter(|secret| !pod.secrets.contains(secret));
+    let if_there = if_there.map(|secret| (secret, json!({ "secretName": secret, "optional": true })));
+    for (secret, source) in needed.chain(if_there) {
         let name = format!("secret-{}", secrets::volume_name(secret));
         volumes.push(json!({ "name": name, "secret": source }));
         mounts.push(json!({ "name": name, "mountPath": format!("{}/{secret}", secrets::DIRECTORY), "readOnly": true }));

@@ -77,7 +77,7 @@ fn pod<'a>(spec: &'a PipelineSpec, schedule: &Schedule, component: &'a str) -> P
         ports: Vec::new(),
         resources: spec.process.resources.as_ref(),
         secrets: secrets::of_process(spec),
-        secrets_of_stores: Vec::new(),
+        secrets_if_there: Vec::new(),
         volumes: Vec::new(),
         has_health: false,
     };

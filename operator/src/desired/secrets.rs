@@ -50,6 +50,12 @@ pub(super) fn of_process(spec: &PipelineSpec) -> Vec<String> {
     unique(all)
 }
 
+/// Those of webhooks that are told of alerts.
+pub(super) fn of_webhooks(spec: &PipelineSpec) -> Vec<String> {
+    let told = spec.alerts.iter().flat_map(|alert| &alert.notify);
+    unique(told.filter_map(|notify| Some(notify.webhook.as_ref()?.url_secret.clone())).collect())
+}
+
 /// Those of one or the other.
 pub(super) fn together(mut one: Vec<String>, other: Vec<String>) -> Vec<String> {
     one.extend(other);

@@ -25,7 +25,7 @@ pub fn job(owner: &Owner, accepted: &Accepted) -> Object {
         resources: None,
         secrets: secrets::of_kafka(&accepted.spec),
         // A store that is missing is its sink's trouble alone.
-        secrets_of_stores: secrets::of_stores(&accepted.spec),
+        secrets_if_there: secrets::of_stores(&accepted.spec),
         volumes: Vec::new(),
         has_health: false,
     };

@@ -1,5 +1,5 @@
 //! A pipeline that is suspended stops in the order in which events flow, so that what one part still writes the next still
-//! takes: ingesters, processing, sinks, serving. Each ends what it holds within its own time; what waits in topics waits there.
+//! takes: ingesters, processing, sinks, whoever tells of alerts, serving. Each ends what it holds within its own time; what waits in topics waits there.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// From where events come to where they are shown.
-const ORDER: [Role; 4] = [Role::Ingest, Role::Process, Role::Sink, Role::Serve];
+const ORDER: [Role; 5] = [Role::Ingest, Role::Process, Role::Sink, Role::Notify, Role::Serve];
 
 /// Of a pipeline that is suspended, has the Deployments that it is not the turn of keep their pods; returns whose turn it is.
 pub(super) fn hold(

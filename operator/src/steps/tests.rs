@@ -113,7 +113,9 @@ fn a_suspended_pipeline_stops_in_the_order_in_which_events_flow() {
         told.extend(steps.waits_for.clone());
         carry_out(&mut live, &steps);
     }
-    let role = |name: &String| ["-ingest-", "-process", "-sink-", "-serve"].iter().position(|role| name.contains(role));
+    let role = |name: &String| {
+        ["-ingest-", "-process", "-sink-", "-notify", "-serve"].iter().position(|role| name.contains(role))
+    };
     assert!(order.is_sorted_by_key(role) && order.len() > 3, "{order:?}");
     assert!(told.contains(&"the pods of process to stop".to_owned()), "{told:?}");
     assert!(order.iter().all(|name| live[&(Kind::Deployment, name.clone())]["spec"]["replicas"] == 0));

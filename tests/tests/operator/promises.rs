@@ -14,6 +14,17 @@ const KEPT: &[(&str, &str, &str, i32)] = &[
     ("nobody has told for long enough", "_x110 5000x9", "0+6000x120", 0),
 ];
 
+/// Accepted and invalid records in so many minutes, as two pods of `serve` tell; whether the alert of quality fires at their end,
+/// where 95 of 100 were promised over ten minutes.
+const VALID: &[(&str, [&str; 2], [&str; 2], i32)] = &[
+    ("all are valid", ["0+100x60", "0+100x60"], ["0x60", "0x60"], 0),
+    ("one of twenty-one is not", ["0+100x60", "0+100x60"], ["0+5x60", "0+5x60"], 0),
+    ("one of eleven is not", ["0+100x60", "0+100x60"], ["0+10x60", "0+10x60"], 1),
+    ("one of eleven was not, and that is over", ["0+100x120", "0+100x120"], ["0+10x30 300x90", "0+10x30 300x90"], 0),
+    ("nothing comes", ["500x60", "500x60"], ["500x60", "500x60"], 0),
+    ("a pod has begun anew", ["0+100x60", "0+100x50 0 600 3000 5400+100x7"], ["0x60", "0x60"], 0),
+];
+
 /// Checks the rules of a `PrometheusRule`, and what they say in each scene.
 pub fn are_told_when_they_are_broken(rule: &Value) {
     let folder = tempfile::tempdir().unwrap();
@@ -34,7 +45,18 @@ pub fn are_told_when_they_are_broken(rule: &Value) {
         );
         json!({ "name": name, "interval": "1m", "input_series": series, "promql_expr_test": [asked] })
     };
-    let scenes: Vec<Value> = KEPT.iter().map(scene).collect();
+    let fires = r#"count(ALERTS{alertname="ClickstreamQuality", alertstate="firing"}) or vector(0)"#;
+    let valid = |(name, accepted, invalid, count): &(&str, [&str; 2], [&str; 2], i32)| {
+        let asked = json!({ "expr": fires, "eval_time": "1h", "exp_samples": [{ "labels": "{}", "value": count }] });
+        let series = [("accepted", accepted), ("invalid", invalid)].into_iter().flat_map(|(outcome, of_pods)| {
+            let labels = format!("stream=\"clicks\", outcome=\"{outcome}\", {of}");
+            let pod = move |(pod, values): (usize, &&str)| json!({ "series": format!("clickstream_stream_events{{{labels}, pod=\"{pod}\"}}"), "values": values });
+            of_pods.iter().enumerate().map(pod).collect::<Vec<_>>()
+        });
+        let series: Vec<Value> = series.collect();
+        json!({ "name": name, "interval": "1m", "input_series": series, "promql_expr_test": [asked] })
+    };
+    let scenes: Vec<Value> = KEPT.iter().map(scene).chain(VALID.iter().map(valid)).collect();
     let asked = json!({ "rule_files": [file], "evaluation_interval": "1m", "tests": scenes });
     promtool(&["test", "rules", write("asked.yaml", &asked).to_str().unwrap()]);
 }

@@ -127,7 +127,11 @@ fn monitors_and_rules_come_once_the_cluster_knows_them() {
     let cluster = Cluster::start_with(&kinds);
     let _operator = cluster.operator("first");
     let objectives = json!({"latencyP95": "10s", "accuracy": 0.998, "availability": 0.99});
-    cluster.apply(&changed(&small("orders"), |all| all["spec"]["objectives"] = objectives)).unwrap();
+    let promising = |all: &mut Value| {
+        all["spec"]["objectives"] = objectives.clone();
+        all["spec"]["streams"][0]["quality"] = json!({"target": 0.95, "over": "10m"});
+    };
+    cluster.apply(&changed(&small("orders"), promising)).unwrap();
     cluster.until_condition("orders", "Ready", "True", "Ready");
 
     cluster.apply_text(&monitoring_kinds(), &[]).unwrap();
@@ -138,7 +142,12 @@ fn monitors_and_rules_come_once_the_cluster_knows_them() {
     assert_eq!(monitor["spec"]["podTargetLabels"], json!([label]));
     let alerts = rule["spec"]["groups"][0]["rules"].as_array().unwrap();
     let alerts: Vec<&str> = alerts.iter().filter_map(|alert| alert["alert"].as_str()).collect();
-    let promised = ["ClickstreamLatencyObjective", "ClickstreamAccuracyObjective", "ClickstreamAvailabilityObjective"];
+    let promised = [
+        "ClickstreamLatencyObjective",
+        "ClickstreamAccuracyObjective",
+        "ClickstreamAvailabilityObjective",
+        "ClickstreamQuality",
+    ];
     assert_eq!((alerts[0], &alerts[1..]), ("ClickstreamPipelineSilent", &promised[..]));
     promises::are_told_when_they_are_broken(&rule);
 
