@@ -83,6 +83,10 @@ impl KafkaUpstream {
 
     fn consumer(&self) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
         let mut config = self.cluster.batch_consumer(&format!("{}.copy", self.topic));
+        // Enough for a commit's time; a processor's half second costs a copier memory, and no less time.
+        config.set("queued.max.messages.kbytes", "2048");
+        config.set("queued.min.messages", "20000");
+        config.set("max.partition.fetch.bytes", "1048576");
         // Where to go on is ours to say, and to tell.
         config.set("auto.offset.reset", "error");
         self.cluster.create(&config)
