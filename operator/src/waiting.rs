@@ -83,10 +83,11 @@ fn is_late(pod: &Pod, ready: Option<&PodCondition>, now: jiff::Timestamp) -> boo
     since.is_some_and(|since| Duration::try_from(now.duration_since(since.0)).is_ok_and(|time| time >= START_TIME_MAX))
 }
 
-/// The cluster tells only in events which of its volumes is not there: what it mounts is named.
+/// The cluster tells only in events which of its volumes is not there: what it mounts is named, but for what it does without.
 fn unmounted(pod: &Pod) -> String {
     let volumes = || pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let secrets = volumes().filter_map(|volume| volume.secret.as_ref()?.secret_name.as_ref());
+    let needed = volumes().filter_map(|volume| volume.secret.as_ref()).filter(|secret| secret.optional != Some(true));
+    let secrets = needed.filter_map(|secret| secret.secret_name.as_ref());
     let secrets = secrets.map(|name| format!("secret \"{name}\""));
     let claims = volumes().filter_map(|volume| Some(&volume.persistent_volume_claim.as_ref()?.claim_name));
     let claims = claims.map(|name| format!("claim \"{name}\""));
@@ -112,6 +113,7 @@ mod tests {
         let volumes = json!([
             {"name": "b", "secret": {"secretName": "couchbase"}}, {"name": "t", "emptyDir": {}},
             {"name": "a", "persistentVolumeClaim": {"claimName": "lake"}},
+            {"name": "o", "secret": {"secretName": "shop-alerts", "optional": true}},
         ]);
         let pod = json!({
             "metadata": {"creationTimestamp": MADE}, "spec": {"containers": [], "volumes": volumes}, "status": status,

@@ -181,6 +181,7 @@ mod tests {
             (part(Role::Ingest, Some(&ingester.name)), 0),
             (part(Role::Ingest, Some("posted")), 1),
             (part(Role::Process, None), 0),
+            (part(Role::Notify, None), 0),
             (part(Role::Serve, None), 1),
         ] {
             let found = deployment(&owner("p"), &accepted, &part).body["spec"]["strategy"]["rollingUpdate"].clone();
@@ -198,10 +199,14 @@ mod tests {
         let secret = pod["volumes"].as_array().unwrap().iter().find(|volume| volume["name"] == "secret-shop-alerts");
         assert_eq!(secret.unwrap()["secret"], json!({"secretName": "shop-alerts", "optional": true}));
         let mut spec = accepted("medallion").spec;
-        let has_it = |spec: &PipelineSpec| desired::parts(spec).iter().any(|part| part.role == Role::Notify);
-        assert!(has_it(&spec));
+        let replicas = |spec: &PipelineSpec| {
+            desired::parts(spec).into_iter().find(|part| part.role == Role::Notify).map(|part| part.replicas)
+        };
+        assert_eq!(replicas(&spec), Some(1));
+        spec.suspend = true;
+        assert_eq!(replicas(&spec), Some(0));
         spec.alerts.iter_mut().for_each(|alert| alert.notify.clear());
-        assert!(!has_it(&spec), "there is nobody to be told");
+        assert_eq!(replicas(&spec), None, "there is nobody to be told");
     }
 
     #[test]

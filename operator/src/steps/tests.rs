@@ -348,14 +348,12 @@ fn the_next_part_waits_until_the_pods_of_the_last_are_ready() {
 }
 
 #[test]
-fn a_sink_that_is_not_ready_holds_nobody_up() {
-    let mut spec = example("category-sales").spec;
+fn a_sink_that_is_not_ready_holds_nobody_up_nor_does_who_tells_of_alerts() {
+    let mut spec = example("medallion").spec;
     let mut live = Objects::new();
-    settle(&mut live, &accepted("category-sales"));
+    settle(&mut live, &accepted("medallion"));
     spec.restart = Some("again".into());
-    let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("category-sales", &spec) else {
-        panic!("valid")
-    };
+    let crate::accepted::Verdict::Accept(changed) = crate::accepted::judge("medallion", &spec) else { panic!("valid") };
     for _ in 0..2 {
         let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
         carry_out(&mut live, &steps);
@@ -366,11 +364,12 @@ fn a_sink_that_is_not_ready_holds_nobody_up() {
         steps.now.iter().any(|step| matches!(step, Step::Apply(object) if is_another(object)))
     };
     let parts: Vec<_> = live.keys().filter(|(kind, _)| *kind == Kind::Deployment).cloned().collect();
-    assert!(parts.iter().any(|(_, name)| name.contains("-sink-")), "{parts:?}");
+    let is_last = |name: &str| name.contains("-sink-") || name.ends_with("-notify");
+    assert!(["-sink-", "-notify"].iter().all(|role| parts.iter().any(|(_, name)| name.contains(role))), "{parts:?}");
     for part in parts {
         let mut live = live.clone();
         live.get_mut(&part).unwrap()["status"]["readyReplicas"] = json!(0);
-        assert_eq!(restarts_another(&live, &part.1), part.1.contains("-sink-"), "{part:?}");
+        assert_eq!(restarts_another(&live, &part.1), is_last(&part.1), "{part:?}");
     }
 }
 

@@ -62,7 +62,7 @@ impl Webhooks {
         self.by_secret.is_empty()
     }
 
-    /// Posts a message to those of `secrets` that are there, each until it is taken, refused, or tried often enough; once
+    /// Posts a message to `secrets`, to each that is there until it is taken, refused, or tried often enough; once
     /// `stopped` has no sender any more, once. Says what became of each.
     pub fn post(
         &mut self,
@@ -72,7 +72,11 @@ impl Webhooks {
         mut became: impl FnMut(Delivery),
     ) {
         for secret in secrets {
-            let Some(webhook) = self.by_secret.get_mut(secret) else { continue };
+            // The start has said why.
+            let Some(webhook) = self.by_secret.get_mut(secret) else {
+                became(Delivery::Failed);
+                continue;
+            };
             became(match webhook.deliver(&self.agent, message, stopped) {
                 Ok(()) => Delivery::Delivered,
                 Err(why) => {
@@ -131,5 +135,23 @@ fn has_stopped(stopped: &Receiver<()>, pause: Duration) -> bool {
     match pause.is_zero() {
         true => matches!(stopped.try_recv(), Err(TryRecvError::Disconnected)),
         false => matches!(stopped.recv_timeout(pause), Err(RecvTimeoutError::Disconnected)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_without_a_secret_is_told_nothing_which_counts() {
+        let checked = crds::check(include_str!("../../../examples/medallion.yaml"), &[]).unwrap();
+        let nothing = tempfile::tempdir().unwrap();
+        let mut webhooks = Webhooks::open(&checked.manifest.spec, &Secrets::in_directory(nothing.path())).unwrap();
+        assert!(webhooks.is_empty());
+        let message = Message { alert: "a".into(), key: "k".into(), body: b"{}".to_vec() };
+        let mut told = Vec::new();
+        let (_waiting, stopped) = crossbeam_channel::bounded(0);
+        webhooks.post(&["shop-alerts".into()], &message, &stopped, |delivery| told.push(delivery));
+        assert_eq!(told, [Delivery::Failed]);
     }
 }
