@@ -551,6 +551,23 @@ fn sources() {
 }
 
 #[test]
+fn a_topic_is_not_copied_into_itself() {
+    let told = |server: &str, topic: &str| {
+        let own = BASE.replace("spec:\n", "spec:\n  kafka: {bootstrapServers: ['here:9092', 'there:9092']}\n");
+        let synthetic = "synthetic: {fields: {user_id: {uuid: {}}, n: {integer: {min: 1, max: 2}}}}";
+        let copied = own.replace(synthetic, &format!("kafka: {{bootstrapServers: ['{server}'], topic: {topic}}}"));
+        assert!(copied.contains("there:9092") && copied.contains(&format!("topic: {topic}}}")), "{copied}");
+        let problems = crds::check(&copied, &[]).err().unwrap_or_default();
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let circle = "spec.ingest[shop].kafka.topic: is the topic that the events go to: they would go in a circle";
+    assert!(told("there:9092", "raw").contains(circle), "{}", told("there:9092", "raw"));
+    for (server, topic) in [("there:9092", "foreign"), ("elsewhere:9092", "raw")] {
+        assert_eq!(told(server, topic), "");
+    }
+}
+
+#[test]
 fn schedules_and_cases() {
     check(
         "schedules.nightly.cron",

@@ -96,6 +96,11 @@ const ROWS: &[Row] = &[
         &["ClickstreamAlertNotTold"],
     ),
     (
+        "a receiver refused before anybody looked",
+        &[LEADS, (r#"clickstream_notifications_total{WEB, outcome="failed"}"#, "_x20 4x10")],
+        &["ClickstreamAlertNotTold"],
+    ),
+    (
         "receivers are told, and one refused long ago",
         &[
             LEADS,

@@ -120,3 +120,6 @@ pub const NOTIFY_REST: Duration = Duration::from_secs(60);
 
 /// How far back a fleet hears of alerts that begins to tell people of them.
 pub const NOTIFY_BEHIND_MAX: Duration = Duration::from_secs(3600);
+
+/// Alerts that a fleet tells people of before it writes down that it has.
+pub const NOTIFY_AT_ONCE: usize = 20;

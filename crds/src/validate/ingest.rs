@@ -7,7 +7,7 @@ use crate::{
     expression,
     lower::{columns_of, type_of, unknown},
     problem::{Report, field, named, quote},
-    spec::{Dataset, Ingester, Pace, PipelineSpec, Volume},
+    spec::{Dataset, Ingester, KafkaSource, Pace, PipelineSpec, Volume},
 };
 
 pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
@@ -35,8 +35,20 @@ pub(super) fn check(spec: &PipelineSpec, report: &mut Report) {
             }
         }
         if let Some(source) = &ingester.kafka {
-            kafka::check((&source.bootstrap_servers, source.sasl.as_ref()), &field(&path, "kafka"), report);
+            let path = field(&path, "kafka");
+            kafka::check((&source.bootstrap_servers, source.sasl.as_ref()), &path, report);
+            circle(spec, ingester, source, &field(&path, "topic"), report);
         }
+    }
+}
+
+/// A topic of the pipeline's own brokers that is copied into itself would never end.
+fn circle(spec: &PipelineSpec, ingester: &Ingester, source: &KafkaSource, path: &str, report: &mut Report) {
+    let own = spec.kafka.iter().flat_map(|kafka| &kafka.bootstrap_servers);
+    let is_here = own.into_iter().any(|server| source.bootstrap_servers.contains(server));
+    let mut targets = ingester.topic.iter().chain(ingester.routes.iter().map(|route| &route.topic));
+    if is_here && targets.any(|topic| *topic == source.topic) {
+        report.add(path, "is the topic that the events go to: they would go in a circle");
     }
 }
 

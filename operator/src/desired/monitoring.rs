@@ -103,7 +103,9 @@ fn quality(owner: &Owner, of: &str, stream: &str, promised: &Quality) -> Value {
         format!("(max({series}) - max({series} offset {over}s))")
     };
     let (accepted, invalid) = (came("accepted"), came("invalid"));
-    let expr = format!("{accepted} / ({accepted} + {invalid} > 0) < {}", promised.target);
+    // Of a stream that is rebuilt under other rules less may be accepted than before, and more be invalid: nothing came.
+    let came = format!("({accepted} >= 0) / ({accepted} + {invalid} > 0)");
+    let expr = format!("{came} < {} and {invalid} >= 0", promised.target);
     let told = format!("Less of stream {stream} of {} was valid than quality.target promises.", place(owner));
     alert("ClickstreamQuality", ("warning", "1m"), &expr, &told)
 }

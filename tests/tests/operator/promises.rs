@@ -22,6 +22,12 @@ const VALID: &[(&str, [&str; 2], [&str; 2], i32)] = &[
     ("one of eleven is not", ["0+100x60", "0+100x60"], ["0+10x60", "0+10x60"], 1),
     ("one of eleven was not, and that is over", ["0+100x120", "0+100x120"], ["0+10x30 300x90", "0+10x30 300x90"], 0),
     ("nothing comes", ["500x60", "500x60"], ["500x60", "500x60"], 0),
+    (
+        "it was rebuilt under another rule",
+        ["0+100x50 4000+100x9", "0+100x50 4000+100x9"],
+        ["0x50 1000x9", "0x50 1000x9"],
+        0,
+    ),
     ("a pod has begun anew", ["0+100x60", "0+100x50 0 600 3000 5400+100x7"], ["0x60", "0x60"], 0),
 ];
 

@@ -123,9 +123,13 @@ impl Feed {
         let mut batch = Batch::default();
         let mut pause = UPSTREAM_RETRY.start;
         while !self.is_over(control) {
+            let began = Instant::now();
             match self.copy(&mut progress, &mut batch, topics, outbox, control) {
                 Err(IngestError::Upstream(error @ LogError::Io { .. })) => {
                     tracing::warn!(error = chain(&error), topic, "waiting for the other Kafka");
+                    if began.elapsed() > UPSTREAM_RETRY.end * 2 {
+                        pause = UPSTREAM_RETRY.start;
+                    }
                     // Jitter is of no use: it is one process that asks.
                     if control.stopped_before(Instant::now() + pause) {
                         break;
@@ -217,16 +221,20 @@ fn read(bytes: &[u8]) -> Result<Progress, Corrupt> {
 /// How long nobody may have anything of a partition before others go on without it: see [`Merge`].
 const HOLD: Duration = Duration::from_secs(1);
 
+/// The same for one that is known to have more: its broker is slow, or away.
+const HOLD_MAX: Duration = Duration::from_secs(30);
+
 /// Older than this is history.
 const HISTORY_MS: i64 = 5_000;
 
 /// Whose record of several partitions comes next: the one that arrived first, so that a copy of history is in the order in which it
 /// came about, and nobody is late who was not.
 ///
-/// A partition that has nothing at hand holds the others up for [`HOLD`]: then it has ended. What arrived just now is not held up.
+/// A partition that has nothing at hand holds the others up for [`HOLD`]: then it has ended. One that is known to have more does so for
+/// [`HOLD_MAX`]. What arrived just now is not held up.
 #[derive(Debug, Default)]
 pub struct Merge {
-    /// Since when partitions have nothing, by number.
+    /// Until when partitions hold others up that have nothing, by number.
     empty: BTreeMap<u32, Instant>,
     /// Whether one of them holds the others up.
     holds: bool,
@@ -235,13 +243,15 @@ pub struct Merge {
 impl Merge {
     /// Time has passed.
     pub fn tick(&mut self) {
-        self.holds = self.empty.values().any(|since| since.elapsed() < HOLD);
+        let now = Instant::now();
+        self.holds = self.empty.values().any(|until| *until > now);
     }
 
-    /// A partition has something, or nothing.
-    pub fn look(&mut self, partition: u32, has_some: bool) {
+    /// A partition has something at hand, or nothing, although it is known to have more or not.
+    pub fn look(&mut self, partition: u32, has_some: bool, has_more: impl FnOnce() -> bool) {
         if !has_some {
-            self.empty.entry(partition).or_insert_with(Instant::now);
+            let until = || Instant::now() + if has_more() { HOLD_MAX } else { HOLD };
+            self.empty.entry(partition).or_insert_with(until);
             self.tick();
         } else if self.empty.remove(&partition).is_some() {
             self.tick();
@@ -275,14 +285,17 @@ mod tests {
         let mut merge = Merge::default();
         let now = 1_000_000;
         assert!(!merge.waits(0, now));
-        merge.look(1, false);
+        merge.look(1, false, || false);
         assert!(merge.waits(0, now) && !merge.waits(now - 10, now));
-        merge.look(1, true);
+        merge.look(1, true, || false);
         assert!(!merge.waits(0, now));
-        merge.empty.insert(2, Instant::now().checked_sub(HOLD).unwrap());
-        merge.look(2, false);
-        assert!(!merge.waits(0, now));
-        merge.look(3, false);
-        assert!(merge.waits(0, now));
+        merge.empty.insert(2, Instant::now());
+        merge.look(2, false, || true);
+        assert!(!merge.waits(0, now), "it was waited for");
+        for (partition, has_more) in [(3, false), (4, true)] {
+            merge.look(partition, false, || has_more);
+            let left = merge.empty[&partition].duration_since(Instant::now());
+            assert!(merge.waits(0, now) && (left > HOLD) == has_more, "{left:?}");
+        }
     }
 }

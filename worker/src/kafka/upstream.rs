@@ -34,8 +34,15 @@ use crate::{
 /// How often is looked whether the topic has grown: what lies in a new partition before is copied behind what is newer.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
-/// Bytes of a partition at hand.
-const LANE_BYTES: usize = 1 << 20;
+/// Bytes of all partitions that are read ahead, twice: by librdkafka and at hand. A partition has some of it in any case.
+const AHEAD_BYTES: usize = 32 << 20;
+const AHEAD_BYTES_OF_ONE: std::ops::Range<usize> = 128 << 10..2 << 20;
+
+/// Offsets at a partition's end that may be markers of transactions: nobody reads them.
+const MARKERS_MAX: u64 = 16;
+
+/// How long is asked where a partition begins and ends of which it is known where to go on.
+const ASK_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The topics of other clusters that ingesters copy, by ingester.
 ///
@@ -81,12 +88,13 @@ impl KafkaUpstream {
         failed("read", &self.cluster.bootstrap, error)
     }
 
-    fn consumer(&self) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
+    /// A consumer of so many partitions.
+    fn consumer(&self, partitions: u32) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
         let mut config = self.cluster.batch_consumer(&format!("{}.copy", self.topic));
         // Enough for a commit's time; a processor's half second costs a copier memory, and no less time.
-        config.set("queued.max.messages.kbytes", "2048");
+        config.set("queued.max.messages.kbytes", (ahead(partitions) >> 10).to_string());
         config.set("queued.min.messages", "20000");
-        config.set("max.partition.fetch.bytes", "1048576");
+        config.set("max.partition.fetch.bytes", (ahead(partitions) / 2).to_string());
         // Where to go on is ours to say, and to tell.
         config.set("auto.offset.reset", "error");
         self.cluster.create(&config)
@@ -105,37 +113,49 @@ impl KafkaUpstream {
         }
     }
 
-    /// Where a partition is read from. What retention has taken is told.
-    fn begin(&self, consumer: &BaseConsumer<Logged>, partition: u32, stand: Option<&Stand>) -> Result<u64, LogError> {
-        let ends = watermarks_within(consumer, &self.topic, partition as i32, REQUEST_TIME_MAX);
-        let (start, end) = ends.map_err(|error| self.wrong(error))?;
-        let (start, end) = (start.max(0) as u64, end.max(0) as u64);
+    /// Where a partition is read from, and where it ends. What retention has taken is told.
+    fn begin(
+        &self,
+        consumer: &BaseConsumer<Logged>,
+        partition: u32,
+        stand: Option<&Stand>,
+    ) -> Result<(u64, u64), LogError> {
+        let known = stand.and_then(|stand| stand.get(&partition)).copied();
+        let limit = if known.is_some() { ASK_TIME_MAX } else { REQUEST_TIME_MAX };
+        let (start, end) = match (watermarks_within(consumer, &self.topic, partition as i32, limit), known) {
+            (Ok((start, end)), _) => (start.max(0) as u64, end.max(0) as u64),
+            // The others need not wait for it. If its records are gone, reading it tells.
+            (Err(_), Some(known)) => return Ok((known, known)),
+            (Err(error), None) => return Err(self.wrong(error)),
+        };
         let Some(stand) = stand else {
-            return Ok(if self.start_from == StartFrom::Latest { end } else { start });
+            return Ok((if self.start_from == StartFrom::Latest { end } else { start }, end));
         };
         // A partition that is new since is read whole.
-        let next = stand.get(&partition).copied().unwrap_or_default();
+        let next = known.unwrap_or_default();
         let topic = &self.topic;
         if next > end {
             tracing::warn!(topic, partition, next, end, "the topic was made anew: reading it from its beginning");
-            return Ok(start);
+            return Ok((start, end));
         }
         if next < start && stand.contains_key(&partition) {
             tracing::warn!(topic, partition, lost = start - next, "retention took records before they were copied");
         }
-        Ok(next.max(start))
+        Ok((next.max(start), end))
     }
 
     fn tap(&self, stand: Option<&Stand>) -> Result<KafkaTap, LogError> {
-        let consumer = Arc::new(self.consumer()?);
-        let count = self.partitions(&consumer)?;
+        let asking = self.consumer(1)?;
+        let count = self.partitions(&asking)?;
+        let consumer = Arc::new(self.consumer(count)?);
         let mut lanes = Vec::new();
         let (mut all, mut begins) = (TopicPartitionList::new(), Stand::new());
         for partition in 0..count {
-            let next = self.begin(&consumer, partition, stand)?;
+            let (next, end) = self.begin(&consumer, partition, stand)?;
             lanes.push(Lane {
                 queue: PartitionQueue::split(&consumer, &self.topic, partition),
                 held: RawBatch::default(),
+                end,
                 at: 0,
             });
             let place = all.add_partition_offset(&self.topic, partition as i32, Offset::Offset(next as i64));
@@ -165,23 +185,30 @@ impl Upstream for KafkaUpstream {
     }
 }
 
+/// Bytes that are read ahead of one of so many partitions.
+fn ahead(partitions: u32) -> usize {
+    (AHEAD_BYTES / partitions.max(1) as usize).clamp(AHEAD_BYTES_OF_ONE.start, AHEAD_BYTES_OF_ONE.end)
+}
+
 /// A partition.
 struct Lane {
     queue: PartitionQueue<Logged>,
     /// What was taken from the queue.
     held: RawBatch,
+    /// Behind what was there at the beginning.
+    end: u64,
     /// The next of it.
     at: usize,
 }
 
 impl Lane {
     /// The arrival of the next record, after a look into the queue where none is at hand.
-    fn head(&mut self) -> (Option<i64>, Taken) {
+    fn head(&mut self, bytes_max: usize) -> (Option<i64>, Taken) {
         let mut taken = Taken::default();
         if self.at == self.held.records.len() {
             self.held.clear();
             self.at = 0;
-            taken = self.queue.take(&mut self.held, LANE_BYTES);
+            taken = self.queue.take(&mut self.held, bytes_max);
         }
         (self.held.records.get(self.at).map(|record| record.arrival), taken)
     }
@@ -245,8 +272,11 @@ impl Tap for KafkaTap {
 impl KafkaTap {
     /// Finds the next record of a lane; whether it must be found again where it goes on.
     fn look(&mut self, number: usize) -> Result<bool, LogError> {
-        let (head, taken) = self.lanes[number].head();
-        self.merge.look(number as u32, head.is_some());
+        let bytes_max = ahead(self.lanes.len() as u32) / 2;
+        let lane = &mut self.lanes[number];
+        let (head, taken) = lane.head(bytes_max);
+        let next = || self.stand.get(&(number as u32)).copied().unwrap_or_default();
+        self.merge.look(number as u32, head.is_some(), || next() + MARKERS_MAX < lane.end);
         self.heads.extend(head.map(|arrival| Reverse((arrival, number))));
         if let Some(code) = taken.trouble {
             self.endure(KafkaError::MessageConsumption(code))?;

@@ -1,6 +1,6 @@
 //! The catalogue in Kafka: read whole, followed, and written.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::producer::{BaseProducer, BaseRecord};
 
@@ -59,6 +59,8 @@ pub struct CatalogueFeed {
     feed: Feed,
     /// As far as it was read.
     pub catalogue: Catalogue,
+    /// When epochs were said to have caught up, or were released, in milliseconds.
+    ready_at: BTreeMap<u32, i64>,
 }
 
 impl CatalogueFeed {
@@ -67,7 +69,21 @@ impl CatalogueFeed {
     /// # Errors
     /// Where librdkafka refuses.
     pub fn open(cluster: &Cluster, names: &Names) -> Result<Self, LogError> {
-        Ok(Self { feed: Feed::open(cluster, &names.progress(), 0, 0)?, catalogue: Catalogue::default() })
+        Ok(Self {
+            feed: Feed::open(cluster, &names.progress(), 0, 0)?,
+            catalogue: Catalogue::default(),
+            ready_at: BTreeMap::new(),
+        })
+    }
+
+    /// When an epoch came to be shown in place of others; nothing of one that is not ready. The first was there before any.
+    #[must_use]
+    pub fn ready_at(&self, epoch: u32) -> Option<i64> {
+        match epoch {
+            0 | 1 => Some(0),
+            _ if self.catalogue.is_ready(epoch) => self.ready_at.get(&epoch).copied(),
+            _ => None,
+        }
     }
 
     /// Reads everything that is there.
@@ -91,6 +107,10 @@ impl CatalogueFeed {
         let before = self.catalogue.clone();
         for record in batch {
             let entry = record.value.as_deref().and_then(|value| Entry::read(&record.key, value));
+            if let Some(Entry::CaughtUp(epoch) | Entry::Released(epoch)) = entry {
+                let at = self.ready_at.entry(epoch).or_default();
+                *at = record.time.max(*at);
+            }
             entry.into_iter().for_each(|entry| self.catalogue.take(entry));
         }
         Ok(self.catalogue != before)

@@ -17,23 +17,21 @@ use prometheus::{IntCounterVec, Opts};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
-    error::RDKafkaErrorCode,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
-    producer::{BaseProducer, BaseRecord},
+    producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
-use super::{Record, board::Metrics, destination::Input, writing::Writer};
+use super::{Record, board::Metrics, destination::Input, turns::Turns, writing::Writer};
 use crate::{
     clock,
     kafka::{
-        admin::Admin,
         catalogue::View,
         client::{Cluster, REQUEST_TIME_MAX, failed},
         connection::Connection,
         context::{Deliveries, Logged},
-        names::Names,
         produce::{enqueue, flush},
-        unread::watermarks,
+        unread::watermarks_within,
     },
     limits::NOTIFY_BEHIND_MAX,
     metrics::{Delivery, NOTIFICATIONS},
@@ -53,30 +51,34 @@ const DELIVER_TIME_MAX: Duration = Duration::from_secs(15);
 pub(super) struct AlertSink {
     view: View,
     alerts: Alerts,
+    /// Tables of alerts that somebody hears of.
+    tables: BTreeSet<String>,
     topics: BTreeMap<String, Input>,
     outbox: Arc<Mutex<Outbox>>,
 }
 
 impl AlertSink {
-    /// Of the epochs that `view` shows.
-    ///
-    /// # Errors
-    /// Where brokers do not say how far the results are.
+    /// Of the epochs that are shown.
     pub(super) fn new(
-        (view, spec): (&View, &PipelineSpec),
+        turns: &Turns,
+        spec: &PipelineSpec,
         topics: BTreeMap<String, Input>,
-        (cluster, group): (&Cluster, &str),
         outbox: &Arc<Mutex<Outbox>>,
-    ) -> anyhow::Result<Self> {
-        begin(cluster, group, &topics)?;
-        Ok(Self { view: view.clone(), alerts: Alerts::new(&view.plan, spec), topics, outbox: Arc::clone(outbox) })
+    ) -> Self {
+        let (view, alerts) = (turns.view.clone(), Alerts::new(&turns.view.plan, spec));
+        let tables = heard(spec);
+        Self { view, alerts, tables, topics, outbox: Arc::clone(outbox) }
     }
 
-    /// The results of epochs that are shown and have alerts that somebody hears of.
-    pub(super) fn topics(view: &View, spec: &PipelineSpec, names: &Names) -> BTreeMap<String, Input> {
-        let heard = spec.alerts.iter().filter(|alert| !alert.notify.is_empty());
-        let epochs = heard.filter_map(|alert| view.tables.get(&alert.table));
-        epochs.map(|epoch| (names.epoch(*epoch).results(), Input::Rows(*epoch))).collect()
+    /// The results of epochs that are shown and have alerts that somebody hears of. Of a table that is new to the pipeline those come
+    /// once it has caught up: until then it raises what was.
+    pub(super) fn topics(turns: &Turns, spec: &PipelineSpec) -> BTreeMap<String, Input> {
+        results(turns, &heard(spec))
+    }
+
+    /// Whether there are others to be read now.
+    pub(super) fn has_turned(&self, turns: &Turns) -> bool {
+        !results(turns, &self.tables).keys().eq(self.topics.keys())
     }
 
     /// What there is to be told in a batch.
@@ -85,14 +87,15 @@ impl AlertSink {
     /// On bytes that the engine did not write.
     pub(super) fn messages(&self, batch: &[Record]) -> anyhow::Result<Vec<Told>> {
         let mut messages = Vec::new();
-        for record in batch.iter().filter(|record| record.key.starts_with(ALERTS_KEY) && !record.value.is_empty()) {
+        let is_alert = |record: &Record| record.key.starts_with(ALERTS_KEY) && !record.value.is_empty();
+        for (at, record) in batch.iter().enumerate().filter(|(_, record)| is_alert(record)) {
             let Some(Input::Rows(epoch)) = self.topics.get(&record.topic) else { continue };
             let row: Document<'_> = serde_json::from_slice(&record.value).context("damaged results")?;
             let message = self.alerts.message((*epoch, record.offset), &record.value);
             let Some(message) = message.filter(|_| self.view.shows(*epoch, &row)) else { continue };
             let Some(receivers) = self.alerts.receivers(&message.alert) else { continue };
             let (webhooks, topics) = (receivers.webhooks.clone(), receivers.topics.clone());
-            messages.push(Told { message, row: record.key.clone(), webhooks, topics });
+            messages.push(Told { at, message, row: record.key.clone(), webhooks, topics });
         }
         Ok(messages)
     }
@@ -101,6 +104,8 @@ impl AlertSink {
 /// A message and who hears of it.
 #[derive(Clone)]
 pub(super) struct Told {
+    /// Which record of the batch says it.
+    pub at: usize,
     message: Message,
     /// The key of the row: records of one row are in order.
     row: Vec<u8>,
@@ -108,8 +113,21 @@ pub(super) struct Told {
     topics: Vec<String>,
 }
 
+/// Tables of alerts that somebody hears of.
+fn heard(spec: &PipelineSpec) -> BTreeSet<String> {
+    spec.alerts.iter().filter(|alert| !alert.notify.is_empty()).map(|alert| alert.table.clone()).collect()
+}
+
+fn results(turns: &Turns, tables: &BTreeSet<String>) -> BTreeMap<String, Input> {
+    let epochs = tables.iter().filter_map(|table| turns.view.tables.get(table));
+    let ready = epochs.filter(|epoch| turns.ready_at(**epoch).is_some());
+    ready.map(|epoch| (turns.names.epoch(*epoch).results(), Input::Rows(*epoch))).collect()
+}
+
 impl Writer for AlertSink {
     type Item = Told;
+
+    const IS_SLOW: bool = true;
 
     fn is_idle(&self) -> bool {
         true
@@ -130,8 +148,9 @@ pub(super) struct Outbox {
     cluster: Cluster,
     /// For topics, while nothing went wrong with it.
     producer: Option<Connection<BaseProducer<Deliveries>>>,
-    /// Keys of messages that were posted, of a batch that is not told to all yet.
+    /// Of a batch that is not told to all yet: keys of messages that were posted, and topics that are done.
     posted: BTreeSet<String>,
+    written: BTreeSet<String>,
     notifications: IntCounterVec,
 }
 
@@ -153,7 +172,14 @@ impl Outbox {
             notifications.with_label_values(&[outcome.label()]);
         }
         metrics.registry.register(Box::new(notifications.clone()))?;
-        Ok(Self { webhooks, cluster: cluster.clone(), producer: None, posted: BTreeSet::new(), notifications })
+        Ok(Self {
+            webhooks,
+            cluster: cluster.clone(),
+            producer: None,
+            posted: BTreeSet::new(),
+            written: BTreeSet::new(),
+            notifications,
+        })
     }
 
     fn tell(&mut self, items: &[Told], stopped: &Receiver<()>) -> anyhow::Result<()> {
@@ -173,6 +199,7 @@ impl Outbox {
             self.producer = None;
         } else {
             self.posted.clear();
+            self.written.clear();
         }
         written
     }
@@ -182,16 +209,13 @@ impl Outbox {
         let mut topics: Vec<&str> = items.iter().flat_map(|told| &told.topics).map(String::as_str).collect();
         topics.sort_unstable();
         topics.dedup();
-        if topics.is_empty() {
-            return Ok(());
-        }
-        let there = Admin::new(&self.cluster)?.facts(&topics)?;
         for topic in topics {
+            if self.written.contains(topic) {
+                continue;
+            }
             let heard: Vec<&Told> = items.iter().filter(|told| told.topics.iter().any(|name| name == topic)).collect();
-            let outcome = match there.get(topic) {
-                Some(fact) => self.write_to(topic, fact.partitions, &heard)?,
-                None => Err("it is not there; `clickstream setup` makes it".to_owned()),
-            };
+            let outcome = self.write_to(topic, &heard)?;
+            self.written.insert(topic.to_owned());
             let delivery = if outcome.is_ok() { Delivery::Delivered } else { Delivery::Failed };
             self.notifications.with_label_values(&[delivery.label()]).inc_by(heard.len() as u64);
             if let Err(why) = outcome {
@@ -202,13 +226,28 @@ impl Outbox {
     }
 
     /// Writes to one topic; why it never takes it, if it does not.
-    fn write_to(&mut self, topic: &str, partitions: u32, items: &[&Told]) -> anyhow::Result<Result<(), String>> {
+    fn write_to(&mut self, topic: &str, items: &[&Told]) -> anyhow::Result<Result<(), String>> {
         let wrong = |error| failed("write to", topic, error);
         let producer = match self.producer.take() {
             Some(producer) => producer,
             None => self.cluster.open(&self.cluster.producer(), Deliveries::default()).map_err(wrong)?,
         };
         let producer = self.producer.insert(producer);
+        let told = producer.client().fetch_metadata(Some(topic), REQUEST_TIME_MAX).map_err(wrong)?;
+        let found = told.topics().iter().find(|found| found.name() == topic);
+        let partitions = match found.map(|found| (found.error().map(RDKafkaErrorCode::from), found.partitions().len()))
+        {
+            Some((None, count @ 1..)) => count as u32,
+            Some((Some(error @ RDKafkaErrorCode::TopicAuthorizationFailed), _)) => return Ok(Err(error.to_string())),
+            Some((Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition), _)) | None => {
+                return Ok(Err("it is not there; `clickstream setup` makes it".to_owned()));
+            }
+            Some((error, _)) => {
+                return Err(
+                    wrong(KafkaError::MetadataFetch(error.unwrap_or(RDKafkaErrorCode::LeaderNotAvailable))).into()
+                );
+            }
+        };
         for Told { message, row, .. } in items {
             let headers = OwnedHeaders::new_with_capacity(1).insert(Header { key: KEY, value: Some(&message.key) });
             let record = BaseRecord::to(topic).partition(partition_of(row, partitions) as i32);
@@ -230,10 +269,17 @@ impl Outbox {
     }
 }
 
-/// Where a group begins that has not read these results yet. Of the first epoch it hears of what was written within
-/// [`NOTIFY_BEHIND_MAX`]: that is all of it for a pipeline that is new. Later epochs tell again what was told: it hears of what
-/// comes after they are shown.
-fn begin(cluster: &Cluster, group: &str, topics: &BTreeMap<String, Input>) -> Result<(), LogError> {
+/// Writes down where a group begins that has not read these results yet: with what was written within [`NOTIFY_BEHIND_MAX`], which is
+/// all of it for a pipeline that is new. Later epochs raise again what was raised: of them only what they wrote since they had caught up.
+///
+/// # Errors
+/// Where brokers do not say how far the results are, or somebody is still a member of the group.
+pub(super) fn begin(
+    cluster: &Cluster,
+    group: &str,
+    topics: &BTreeMap<String, Input>,
+    turns: &Turns,
+) -> Result<(), LogError> {
     let wrong = |error| failed("begin to read in", group, error);
     let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer(group))?;
     let mut asked = TopicPartitionList::new();
@@ -242,20 +288,22 @@ fn begin(cluster: &Cluster, group: &str, topics: &BTreeMap<String, Input>) -> Re
     }
     let told = consumer.committed_offsets(asked, REQUEST_TIME_MAX).map_err(wrong)?;
     told.elements().iter().try_for_each(|place| place.error()).map_err(wrong)?;
-    let since = clock::now() - NOTIFY_BEHIND_MAX.as_millis() as i64;
+    let behind = clock::now() - NOTIFY_BEHIND_MAX.as_millis() as i64;
     let mut begins = TopicPartitionList::new();
     for place in told.elements().iter().filter(|place| place.offset() == Offset::Invalid) {
         let (topic, partition) = (place.topic(), place.partition());
+        let ready_at = match topics.get(topic) {
+            Some(Input::Rows(epoch)) => turns.ready_at(*epoch),
+            _ => None,
+        };
+        let since = ready_at.unwrap_or_default().max(behind);
         let mut asked = TopicPartitionList::new();
         asked.add_partition_offset(topic, partition, Offset::Offset(since)).map_err(wrong)?;
-        let at = match topics.get(topic) {
-            Some(Input::Rows(1)) => consumer.offsets_for_times(asked, REQUEST_TIME_MAX).map_err(wrong)?,
-            _ => TopicPartitionList::new(),
-        };
+        let at = consumer.offsets_for_times(asked, REQUEST_TIME_MAX).map_err(wrong)?;
         let at = at.find_partition(topic, partition).and_then(|found| found.offset().to_raw());
         let at = match at.filter(|offset| *offset >= 0) {
             Some(offset) => offset,
-            None => watermarks(&consumer, topic, partition).map_err(wrong)?.1,
+            None => watermarks_within(&consumer, topic, partition, REQUEST_TIME_MAX).map_err(wrong)?.1,
         };
         begins.add_partition_offset(topic, partition, Offset::Offset(at)).map_err(wrong)?;
     }

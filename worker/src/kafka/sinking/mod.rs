@@ -38,7 +38,7 @@ use crds::{
     Checked,
     spec::{PipelineSpec, Sink},
 };
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -56,6 +56,7 @@ use super::{
 };
 use crate::{
     health::HealthServer,
+    limits::NOTIFY_AT_ONCE,
     ports::LogError,
     secrets::Secrets,
     sink::limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, LOOK_EVERY, RETRY},
@@ -162,8 +163,18 @@ fn session(
             (names.sink_group(&sink.name), topics(sink, &names, view), destination, turns.leftovers(sink)?)
         }
         Work::Alerts(spec, outbox) => {
-            let (group, topics) = (names.notify_group(), AlertSink::topics(view, spec, &names));
-            let sink = AlertSink::new((view, spec), topics.clone(), (cluster, &group), outbox)?;
+            let (group, topics) = (names.notify_group(), AlertSink::topics(turns, spec));
+            while let Err(error) = alerts::begin(cluster, &group, &topics, turns) {
+                board.downstream.failed(error.to_string());
+                if is_news(&format!("begin: {error}")) {
+                    tracing::warn!(%error, "waiting for Kafka");
+                }
+                if signals.recv_timeout(RETRY.end) != Err(RecvTimeoutError::Timeout) {
+                    return Ok(End::Told);
+                }
+            }
+            board.downstream.succeeded();
+            let sink = AlertSink::new(turns, spec, topics.clone(), outbox);
             (group, topics, Destination::Alerts(sink), Vec::new())
         }
     };
@@ -254,14 +265,11 @@ impl Member<'_> {
                         Written::Told => break,
                     }
                 }
-                Destination::Alerts(alerts) => {
-                    let messages = alerts.messages(&batch)?;
-                    match self.write(alerts, &messages, batch.len()) {
-                        Written::All => behind(&batch),
-                        Written::Lost => continue,
-                        Written::Told => break,
-                    }
-                }
+                Destination::Alerts(alerts) => match self.tell(alerts, &batch)? {
+                    Written::All => behind(&batch),
+                    Written::Lost => continue,
+                    Written::Told => break,
+                },
                 Destination::Files(files) => files.take(&batch, &self)?,
                 Destination::Console(console) => console.take(&batch)?,
                 Destination::Topic(topic) => {
@@ -282,7 +290,9 @@ impl Member<'_> {
                 {
                     break;
                 }
-                if self.turns.turn()? || self.is_left_out() {
+                let has_turned = self.turns.turn()?
+                    || matches!(&destination, Destination::Alerts(alerts) if alerts.has_turned(self.turns));
+                if has_turned || self.is_left_out() {
                     end = End::Turned;
                     break;
                 }
@@ -291,6 +301,22 @@ impl Member<'_> {
         let offsets = destination.finish(&self)?;
         self.commit(&offsets);
         Ok(end)
+    }
+
+    /// Tells what there is to be told in a batch, a few alerts at a time: what was told counts, should it end amid them.
+    fn tell(&mut self, alerts: &mut AlertSink, batch: &[Record]) -> anyhow::Result<Written> {
+        let messages = alerts.messages(batch)?;
+        for few in messages.chunks(NOTIFY_AT_ONCE) {
+            match self.write(alerts, few, batch.len()) {
+                Written::All => {}
+                ended => return Ok(ended),
+            }
+            let told = few.last().map_or(0, |last| last.at + 1);
+            self.commit(&behind(&batch[..told]));
+        }
+        // Without anything to tell, nothing was found not to work.
+        self.board.downstream.succeeded();
+        Ok(Written::All)
     }
 
     /// Deletes rows of older epochs, once everything newer is written; false where somebody asked for the end before.

@@ -71,6 +71,11 @@ impl Turns {
         Ok(before != self.view)
     }
 
+    /// When an epoch came to be shown; nothing of one that has not caught up.
+    pub(super) fn ready_at(&self, epoch: u32) -> Option<i64> {
+        self.catalogue.ready_at(epoch)
+    }
+
     /// Older epochs of the sink's tables whose results are still there and were not cleared yet.
     pub(super) fn leftovers(&self, sink: &Sink) -> anyhow::Result<Vec<Leftover>> {
         let mut found = Vec::new();

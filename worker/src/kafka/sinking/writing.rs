@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::RecvTimeoutError;
+use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use rdkafka::{TopicPartitionList, consumer::Consumer as _};
 
 use super::{Member, Polled, Store};
@@ -26,6 +26,9 @@ pub(super) trait Writer {
     /// What it takes.
     type Item;
 
+    /// Whether a write may take so long that it is given up where somebody asks for the end.
+    const IS_SLOW: bool;
+
     /// Whether there is nothing to be tried where there is nothing to be written.
     fn is_idle(&self) -> bool;
 
@@ -35,6 +38,8 @@ pub(super) trait Writer {
 
 impl Writer for Store {
     type Item = Change;
+
+    const IS_SLOW: bool = false;
 
     fn is_idle(&self) -> bool {
         self.connected.is_some()
@@ -76,17 +81,20 @@ impl Member<'_> {
         let (begun, mut pause, mut paused) = (Instant::now(), RETRY.start, None);
         let written = loop {
             let mut attempt = Box::pin(writer.write(items));
+            let mut is_told = false;
             let ended = loop {
                 let step = async { tokio::time::timeout(LOOK_EVERY, &mut attempt).await };
                 if let Ok(ended) = self.runtime.block_on(step) {
                     break Some(ended);
                 }
-                if begun.elapsed() >= LAG_EVERY && !self.attend(&mut paused, records) {
+                is_told = W::IS_SLOW && self.signals.try_recv() != Err(TryRecvError::Empty);
+                if is_told || (begun.elapsed() >= LAG_EVERY && !self.attend(&mut paused, records)) {
                     break None;
                 }
             };
             drop(attempt);
             match ended {
+                None if is_told => break Written::Told,
                 None => break Written::Lost,
                 Some(Ok(())) => {
                     self.board.downstream.succeeded();
