@@ -27,7 +27,7 @@ use worker::{
 const BEGIN: u64 = 1_740_819_600;
 
 /// Events of a minute.
-const EACH: u64 = 5_000;
+const EACH: u64 = 3_000;
 
 /// Events keep the time at which they came about, which is long ago.
 const KEPT: [(&str, &str); 1] = [("retention.ms", "-1")];

@@ -50,7 +50,7 @@ const REFUSALS: [u16; 6] = [403, 409, 422, 429, 500, 504];
 const LISTS: [Fault; 2] = [Fault::ListFails(500), Fault::ListStale(3)];
 
 /// Lists of a stage at which something goes wrong: six of the watches, then those of the first reconciles.
-const LISTS_MAX: usize = 60;
+const LISTS_MAX: usize = 40;
 
 /// What can go wrong with a watched change.
 const WATCHES: [Fault; 2] = [Fault::WatchDrops, Fault::WatchRepeats];
