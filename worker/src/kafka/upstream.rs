@@ -125,7 +125,7 @@ impl KafkaUpstream {
         let (start, end) = match (watermarks_within(consumer, &self.topic, partition as i32, limit), known) {
             (Ok((start, end)), _) => (start.max(0) as u64, end.max(0) as u64),
             // The others need not wait for it. If its records are gone, reading it tells.
-            (Err(_), Some(known)) => return Ok((known, known)),
+            (Err(_), Some(known)) => return Ok((known, u64::MAX)),
             (Err(error), None) => return Err(self.wrong(error)),
         };
         let Some(stand) = stand else {

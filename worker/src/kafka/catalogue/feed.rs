@@ -107,9 +107,11 @@ impl CatalogueFeed {
         let before = self.catalogue.clone();
         for record in batch {
             let entry = record.value.as_deref().and_then(|value| Entry::read(&record.key, value));
-            if let Some(Entry::CaughtUp(epoch) | Entry::Released(epoch)) = entry {
-                let at = self.ready_at.entry(epoch).or_default();
-                *at = record.time.max(*at);
+            // Every processor says that it has caught up: the first counts.
+            match entry {
+                Some(Entry::CaughtUp(epoch)) => drop(self.ready_at.entry(epoch).or_insert(record.time)),
+                Some(Entry::Released(epoch)) => drop(self.ready_at.insert(epoch, record.time)),
+                _ => {}
             }
             entry.into_iter().for_each(|entry| self.catalogue.take(entry));
         }

@@ -148,9 +148,9 @@ pub(super) struct Outbox {
     cluster: Cluster,
     /// For topics, while nothing went wrong with it.
     producer: Option<Connection<BaseProducer<Deliveries>>>,
-    /// Of a batch that is not told to all yet: keys of messages that were posted, and topics that are done.
+    /// Of a batch that is not told to all yet: keys of messages that were posted, and of those that a topic has, or never takes.
     posted: BTreeSet<String>,
-    written: BTreeSet<String>,
+    written: BTreeSet<(String, String)>,
     notifications: IntCounterVec,
 }
 
@@ -210,12 +210,15 @@ impl Outbox {
         topics.sort_unstable();
         topics.dedup();
         for topic in topics {
-            if self.written.contains(topic) {
+            let place = |told: &Told| (topic.to_owned(), told.message.key.clone());
+            let is_wanted =
+                |told: &&Told| told.topics.iter().any(|name| name == topic) && !self.written.contains(&place(told));
+            let heard: Vec<&Told> = items.iter().filter(is_wanted).collect();
+            if heard.is_empty() {
                 continue;
             }
-            let heard: Vec<&Told> = items.iter().filter(|told| told.topics.iter().any(|name| name == topic)).collect();
             let outcome = self.write_to(topic, &heard)?;
-            self.written.insert(topic.to_owned());
+            self.written.extend(heard.iter().map(|told| place(told)));
             let delivery = if outcome.is_ok() { Delivery::Delivered } else { Delivery::Failed };
             self.notifications.with_label_values(&[delivery.label()]).inc_by(heard.len() as u64);
             if let Err(why) = outcome {

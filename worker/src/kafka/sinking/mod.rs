@@ -71,6 +71,9 @@ use topic::{Producers, TopicSink};
 use turns::{Leftover, Turns};
 use writing::Written;
 
+/// How often somebody who has nothing to read looks whether there is something.
+const TURN_EVERY: Duration = Duration::from_secs(1);
+
 /// A record of a batch.
 struct Record {
     pub topic: String,
@@ -156,6 +159,15 @@ fn session(
     (board, metrics): (&Arc<Board>, &Metrics),
     signals: &Receiver<()>,
 ) -> anyhow::Result<End> {
+    if let Work::Alerts(spec, _) = work {
+        // Tables that are new to the pipeline have not caught up: there is nothing to subscribe to yet.
+        while AlertSink::topics(turns, spec).is_empty() {
+            if signals.recv_timeout(TURN_EVERY) != Err(RecvTimeoutError::Timeout) {
+                return Ok(End::Told);
+            }
+            turns.turn()?;
+        }
+    }
     let (names, view) = (turns.names.clone(), &turns.view);
     let (group, topics, destination, leftovers) = match work {
         Work::Sink(sink, secrets) => {
