@@ -95,17 +95,21 @@ fn rules(owner: &Owner, spec: &PipelineSpec) -> Option<Object> {
     Some(object(owner, Kind::PrometheusRule, owner.name.clone(), "monitoring", rest))
 }
 
-/// Too small a share of the records of a stream was valid. All pods of serve say the same; one that has just begun still reads it.
+/// Too small a share of the records of a stream was valid. All pods of serve say the same; one that has just begun still reads it, and
+/// of a stream that is rebuilt under other rules all begin anew: then less is accepted than before, which no record was the cause of.
 fn quality(owner: &Owner, of: &str, stream: &str, promised: &Quality) -> Value {
     let over = promised.over.millis.max(QUALITY_OVER_MS_MIN) / 1_000;
+    let series =
+        |outcome: &str| format!("clickstream_stream_events{{{of}, stream=\"{stream}\", outcome=\"{outcome}\"}}");
     let came = |outcome: &str| {
-        let series = format!("clickstream_stream_events{{{of}, stream=\"{stream}\", outcome=\"{outcome}\"}}");
+        let series = series(outcome);
         format!("(max({series}) - max({series} offset {over}s))")
     };
     let (accepted, invalid) = (came("accepted"), came("invalid"));
-    // Of a stream that is rebuilt under other rules less may be accepted than before, and more be invalid: nothing came.
-    let came = format!("({accepted} >= 0) / ({accepted} + {invalid} > 0)");
-    let expr = format!("{came} < {} and {invalid} >= 0", promised.target);
+    let share = format!("({accepted} >= 0) / ({accepted} + {invalid} > 0)");
+    // Beyond the time that is judged, because a sample at its edge is not in a range.
+    let anew = format!("min(resets({}[{}s]))", series("accepted"), over + 2 * QUALITY_OVER_MS_MIN / 1_000);
+    let expr = format!("{share} < {} and {invalid} >= 0 and {anew} == 0", promised.target);
     let told = format!("Less of stream {stream} of {} was valid than quality.target promises.", place(owner));
     alert("ClickstreamQuality", ("warning", "1m"), &expr, &told)
 }

@@ -1,6 +1,6 @@
 //! Why an ingester cannot start, or ends before its source does.
 
-use std::{io, net::SocketAddr};
+use std::{error::Error, io, net::SocketAddr};
 
 use engine::codec::Corrupt;
 
@@ -61,4 +61,15 @@ impl IngestError {
     pub fn is_mistake(&self) -> bool {
         matches!(self, Self::Manifest { .. } | Self::Dataset(DatasetError::NoFiles { .. }))
     }
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
 }

@@ -7,11 +7,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use engine::codec::{Corrupt, Reader, put_bytes, put_u64};
+use engine::{
+    batch::RawBatch,
+    codec::{Corrupt, Reader, put_bytes, put_u64},
+};
 
 use super::{
     IngestError,
     control::Control,
+    error::chain,
     limits::{BATCH_BYTES, BATCH_EVENTS, PACE_GATHER, UPSTREAM_RETRY},
     outbox::{Outbox, Topics},
 };
@@ -35,7 +39,7 @@ pub trait Tap {
     ///
     /// # Errors
     /// As [`Upstream::open`].
-    fn read(&mut self, batch: &mut Batch, bytes_max: usize, events_max: usize) -> Result<(), LogError>;
+    fn read(&mut self, batch: &mut RawBatch, bytes_max: usize, events_max: usize) -> Result<(), LogError>;
 
     /// Behind what was read.
     fn stand(&self) -> &Stand;
@@ -43,49 +47,6 @@ pub trait Tap {
 
 /// The next offset of each partition.
 pub type Stand = BTreeMap<u32, u64>;
-
-/// Events on their way.
-#[derive(Debug, Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    ends: Vec<usize>,
-}
-
-impl Batch {
-    /// Appends one.
-    pub fn push(&mut self, payload: &[u8]) {
-        self.bytes.extend_from_slice(payload);
-        self.ends.push(self.bytes.len());
-    }
-
-    /// How many there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The bytes of all.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        self.bytes.len()
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    fn iter(&self) -> impl Iterator<Item = &[u8]> + Clone {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(begin, end)| &self.bytes[begin..*end])
-    }
-}
 
 /// First byte of the progress: kind and version.
 const TAG: u8 = 0x51;
@@ -120,7 +81,7 @@ impl Feed {
         let known = known.filter(|progress| progress.topic == topic);
         let mut progress = known.unwrap_or_else(|| Progress { topic: topic.to_owned(), ..Progress::default() });
         control.count(progress.events);
-        let mut batch = Batch::default();
+        let mut batch = RawBatch::default();
         let mut pause = UPSTREAM_RETRY.start;
         while !self.is_over(control) {
             let began = Instant::now();
@@ -150,7 +111,7 @@ impl Feed {
     fn copy(
         &self,
         progress: &mut Progress,
-        batch: &mut Batch,
+        batch: &mut RawBatch,
         topics: &mut Topics,
         outbox: &mut Outbox,
         control: &Control,
@@ -167,10 +128,11 @@ impl Feed {
             let began = Instant::now();
             batch.clear();
             tap.read(batch, BATCH_BYTES, BATCH_EVENTS).map_err(IngestError::Upstream)?;
-            if !batch.is_empty() {
-                let targets = topics.route(batch.iter());
+            if !batch.records.is_empty() {
+                let payloads = batch.records.iter().map(|record| batch.payload(record));
+                let targets = topics.route(payloads.clone());
                 let records: Vec<_> =
-                    batch.iter().zip(0..).map(|(payload, at)| topics.record(targets.of(at), payload)).collect();
+                    payloads.zip(0..).map(|(payload, at)| topics.record(targets.of(at), payload)).collect();
                 progress.events += records.len() as u64;
                 progress.stand.clone_from(tap.stand());
                 outbox.commit(&records, &write(progress))?;
@@ -178,17 +140,13 @@ impl Feed {
                 drop(records);
                 topics.turn();
             }
-            let is_full = batch.len() >= BATCH_EVENTS || batch.bytes() >= BATCH_BYTES;
+            let is_full = batch.records.len() >= BATCH_EVENTS || batch.bytes.len() >= BATCH_BYTES;
             if !is_full && control.stopped_before(began + PACE_GATHER) {
                 break;
             }
         }
         Ok(())
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), |cause| format!("{error}: {}", chain(cause)))
 }
 
 fn write(progress: &Progress) -> Vec<u8> {

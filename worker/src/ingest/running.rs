@@ -1,7 +1,6 @@
 //! The threads of the ingesters, from the outside.
 
 use std::{
-    error::Error,
     net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     thread::{self, JoinHandle},
@@ -14,6 +13,7 @@ use tokio::sync::watch;
 use super::{
     IngestError, IngestOptions,
     control::Control,
+    error::chain,
     http::{self, Collector},
     jobs::{Job, Work},
     outbox::{Outbox, Topics},
@@ -236,14 +236,4 @@ impl Listener {
         let thread = thread::Builder::new().name(format!("listen-{ingester}")).spawn(run).map_err(failed)?;
         Ok(Self { ingester, address, ended, thread })
     }
-}
-
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }

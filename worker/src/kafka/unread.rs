@@ -21,6 +21,9 @@ use rdkafka::{
 const ASK_TIME: Duration = Duration::from_millis(500);
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Offsets at a partition's end that may be markers of transactions: nobody reads them.
+pub(super) const MARKERS_MAX: i64 = 16;
+
 /// Pause before a question is asked again that nobody could answer.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 

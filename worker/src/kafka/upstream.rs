@@ -21,12 +21,12 @@ use super::{
     client::{Cluster, REQUEST_TIME_MAX, failed},
     connection::Connection,
     context::{Logged, is_news},
-    unread::watermarks_within,
+    unread::{MARKERS_MAX, watermarks_within},
 };
 use crate::{
     cli::Mistake,
     clock,
-    ingest::mirror::{Batch, Merge, Stand, Tap, Upstream},
+    ingest::mirror::{Merge, Stand, Tap, Upstream},
     ports::LogError,
     secrets::Secrets,
 };
@@ -38,10 +38,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AHEAD_BYTES: usize = 32 << 20;
 const AHEAD_BYTES_OF_ONE: std::ops::Range<usize> = 128 << 10..2 << 20;
 
-/// Offsets at a partition's end that may be markers of transactions: nobody reads them.
-const MARKERS_MAX: u64 = 16;
-
-/// How long is asked where a partition begins and ends of which it is known where to go on.
+/// How long is asked where partitions begin and end of which it is known where to go on, all together.
 const ASK_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// The topics of other clusters that ingesters copy, by ingester.
@@ -119,9 +116,11 @@ impl KafkaUpstream {
         consumer: &BaseConsumer<Logged>,
         partition: u32,
         stand: Option<&Stand>,
+        deadline: Instant,
     ) -> Result<(u64, u64), LogError> {
         let known = stand.and_then(|stand| stand.get(&partition)).copied();
-        let limit = if known.is_some() { ASK_TIME_MAX } else { REQUEST_TIME_MAX };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let limit = if known.is_some() { left } else { REQUEST_TIME_MAX };
         let (start, end) = match (watermarks_within(consumer, &self.topic, partition as i32, limit), known) {
             (Ok((start, end)), _) => (start.max(0) as u64, end.max(0) as u64),
             // The others need not wait for it. If its records are gone, reading it tells.
@@ -148,10 +147,11 @@ impl KafkaUpstream {
         let asking = self.consumer(1)?;
         let count = self.partitions(&asking)?;
         let consumer = Arc::new(self.consumer(count)?);
+        let deadline = Instant::now() + ASK_TIME_MAX;
         let mut lanes = Vec::new();
         let (mut all, mut begins) = (TopicPartitionList::new(), Stand::new());
         for partition in 0..count {
-            let (next, end) = self.begin(&consumer, partition, stand)?;
+            let (next, end) = self.begin(&consumer, partition, stand, deadline)?;
             lanes.push(Lane {
                 queue: PartitionQueue::split(&consumer, &self.topic, partition),
                 held: RawBatch::default(),
@@ -226,7 +226,7 @@ struct KafkaTap {
 }
 
 impl Tap for KafkaTap {
-    fn read(&mut self, batch: &mut Batch, bytes_max: usize, events_max: usize) -> Result<(), LogError> {
+    fn read(&mut self, batch: &mut RawBatch, bytes_max: usize, events_max: usize) -> Result<(), LogError> {
         while let Some(said) = self.consumer.poll(Duration::ZERO) {
             said.err().map_or(Ok(()), |error| self.endure(error))?;
         }
@@ -247,14 +247,14 @@ impl Tap for KafkaTap {
             }
         }
         let now = clock::now();
-        while batch.bytes() < bytes_max && batch.len() < events_max {
+        while batch.bytes.len() < bytes_max && batch.records.len() < events_max {
             let Some(Reverse((arrival, number))) = self.heads.pop() else { break };
             if self.merge.waits(arrival, now) {
                 break;
             }
             let lane = &mut self.lanes[number];
             let record = lane.held.records[lane.at];
-            batch.push(lane.held.payload(&record));
+            batch.push(lane.held.payload(&record), record.offset, record.arrival);
             self.stand.insert(number as u32, record.offset + 1);
             lane.at += 1;
             if self.look(number)? {
@@ -276,7 +276,7 @@ impl KafkaTap {
         let lane = &mut self.lanes[number];
         let (head, taken) = lane.head(bytes_max);
         let next = || self.stand.get(&(number as u32)).copied().unwrap_or_default();
-        self.merge.look(number as u32, head.is_some(), || next() + MARKERS_MAX < lane.end);
+        self.merge.look(number as u32, head.is_some(), || next() + (MARKERS_MAX as u64) < lane.end);
         self.heads.extend(head.map(|arrival| Reverse((arrival, number))));
         if let Some(code) = taken.trouble {
             self.endure(KafkaError::MessageConsumption(code))?;

@@ -62,8 +62,8 @@ impl Webhooks {
         self.by_secret.is_empty()
     }
 
-    /// Posts a message to `secrets`, to each that is there until it is taken, refused, or tried often enough; once
-    /// `stopped` has no sender any more, once. Says what became of each.
+    /// Posts a message to `secrets`, to each that is there until it is taken, refused, or tried often enough: twice at most where
+    /// `stopped` has no sender any more. Says what became of each.
     pub fn post(
         &mut self,
         secrets: &[String],

@@ -6,13 +6,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context;
 use crds::{Checked, spec::PipelineSpec};
-use crossbeam_channel::{Receiver, TryRecvError, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, TryRecvError, bounded};
 use prometheus::{IntCounterVec, Opts};
 use rdkafka::{
     Offset, TopicPartitionList,
@@ -22,22 +23,29 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 
-use super::{Record, board::Metrics, destination::Input, turns::Turns, writing::Writer};
+use super::{
+    End, Member, Record, behind,
+    board::{Board, Metrics},
+    destination::Input,
+    turns::Turns,
+    writing::{Writer, Written},
+};
 use crate::{
     clock,
     kafka::{
         catalogue::View,
         client::{Cluster, REQUEST_TIME_MAX, failed},
         connection::Connection,
-        context::{Deliveries, Logged},
+        context::{Deliveries, Logged, is_news},
         produce::{enqueue, flush},
         unread::watermarks_within,
     },
-    limits::NOTIFY_BEHIND_MAX,
+    limits::{NOTIFY_AT_ONCE, NOTIFY_BEHIND_MAX},
     metrics::{Delivery, NOTIFICATIONS},
     notify::{ALERTS_KEY, Alerts, Message, Webhooks},
     ports::{LogError, partition_of},
     secrets::Secrets,
+    sink::limits::RETRY,
     store::Document,
 };
 
@@ -46,6 +54,9 @@ const KEY: &str = "idempotency-key";
 
 /// How long brokers may take to answer for what they were given.
 const DELIVER_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// How often somebody who has nothing to read looks whether there is something.
+const TURN_EVERY: Duration = Duration::from_secs(1);
 
 /// Rows of alerts on their way to people.
 pub(super) struct AlertSink {
@@ -68,12 +79,6 @@ impl AlertSink {
         let (view, alerts) = (turns.view.clone(), Alerts::new(&turns.view.plan, spec));
         let tables = heard(spec);
         Self { view, alerts, tables, topics, outbox: Arc::clone(outbox) }
-    }
-
-    /// The results of epochs that are shown and have alerts that somebody hears of. Of a table that is new to the pipeline those come
-    /// once it has caught up: until then it raises what was.
-    pub(super) fn topics(turns: &Turns, spec: &PipelineSpec) -> BTreeMap<String, Input> {
-        results(turns, &heard(spec))
     }
 
     /// Whether there are others to be read now.
@@ -118,6 +123,8 @@ fn heard(spec: &PipelineSpec) -> BTreeSet<String> {
     spec.alerts.iter().filter(|alert| !alert.notify.is_empty()).map(|alert| alert.table.clone()).collect()
 }
 
+/// The results of epochs that are shown and have such tables. Of a table that is new to the pipeline those come once it has caught up:
+/// until then it raises what was.
 fn results(turns: &Turns, tables: &BTreeSet<String>) -> BTreeMap<String, Input> {
     let epochs = tables.iter().filter_map(|table| turns.view.tables.get(table));
     let ready = epochs.filter(|epoch| turns.ready_at(**epoch).is_some());
@@ -182,7 +189,7 @@ impl Outbox {
         })
     }
 
-    fn tell(&mut self, items: &[Told], stopped: &Receiver<()>) -> anyhow::Result<()> {
+    pub(super) fn tell(&mut self, items: &[Told], stopped: &Receiver<()>) -> anyhow::Result<()> {
         for Told { message, webhooks, .. } in items {
             if self.posted.contains(&message.key) {
                 continue;
@@ -272,17 +279,67 @@ impl Outbox {
     }
 }
 
+impl Member<'_> {
+    /// Tells what there is to be told in a batch, a few alerts at a time: what was told counts, should it end amid them.
+    pub(super) fn tell(&mut self, alerts: &mut AlertSink, batch: &[Record]) -> anyhow::Result<Written> {
+        let messages = alerts.messages(batch)?;
+        for few in messages.chunks(NOTIFY_AT_ONCE) {
+            match self.write(alerts, few, batch.len()) {
+                Written::All => {}
+                ended => return Ok(ended),
+            }
+            let told = few.last().map_or(0, |last| last.at + 1);
+            self.commit(&behind(&batch[..told]));
+        }
+        // Without anything to tell, nothing was found not to work.
+        self.board.downstream.succeeded();
+        Ok(Written::All)
+    }
+}
+
+/// Waits until there is something to read, and it is written down where the group begins.
+///
+/// # Errors
+/// As the catalogue says.
+pub(super) fn ready(
+    turns: &mut Turns,
+    spec: &PipelineSpec,
+    (cluster, group): (&Cluster, &str),
+    board: &Board,
+    signals: &Receiver<()>,
+) -> anyhow::Result<ControlFlow<End, BTreeMap<String, Input>>> {
+    let tables = heard(spec);
+    loop {
+        let topics = results(turns, &tables);
+        // Where tables are new to the pipeline and have not caught up there is nothing to subscribe to yet.
+        let begun = if topics.is_empty() { None } else { Some(begin(cluster, group, &topics, turns)) };
+        let pause = match begun {
+            Some(Ok(())) => {
+                board.downstream.succeeded();
+                return Ok(ControlFlow::Continue(topics));
+            }
+            Some(Err(error)) => {
+                board.downstream.failed(error.to_string());
+                if is_news(&format!("begin: {error}")) {
+                    tracing::warn!(%error, "waiting for Kafka");
+                }
+                RETRY.end
+            }
+            None => TURN_EVERY,
+        };
+        if signals.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+            return Ok(ControlFlow::Break(End::Told));
+        }
+        turns.turn()?;
+    }
+}
+
 /// Writes down where a group begins that has not read these results yet: with what was written within [`NOTIFY_BEHIND_MAX`], which is
 /// all of it for a pipeline that is new. Later epochs raise again what was raised: of them only what they wrote since they had caught up.
 ///
 /// # Errors
 /// Where brokers do not say how far the results are, or somebody is still a member of the group.
-pub(super) fn begin(
-    cluster: &Cluster,
-    group: &str,
-    topics: &BTreeMap<String, Input>,
-    turns: &Turns,
-) -> Result<(), LogError> {
+fn begin(cluster: &Cluster, group: &str, topics: &BTreeMap<String, Input>, turns: &Turns) -> Result<(), LogError> {
     let wrong = |error| failed("begin to read in", group, error);
     let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&cluster.consumer(group))?;
     let mut asked = TopicPartitionList::new();

@@ -16,7 +16,7 @@ use crate::{
     kafka::{
         client::{REQUEST_TIME_MAX, failed},
         context::is_news,
-        unread::watermarks,
+        unread::{MARKERS_MAX, watermarks},
     },
     sink::limits::LOOK_EVERY,
 };
@@ -26,9 +26,6 @@ const INSIST_TIME_MAX: Duration = Duration::from_secs(240);
 
 /// How long a partition that has something may give nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
-
-/// Offsets at a topic's end that may be markers of transactions: nobody reads them.
-const MARKERS_MAX: i64 = 16;
 
 impl Member<'_> {
     /// Whether a partition of ours gives nothing although it has something: librdkafka may be told of no offset where a broker

@@ -25,6 +25,7 @@ mod writing;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    ops::ControlFlow,
     sync::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
@@ -38,7 +39,7 @@ use crds::{
     Checked,
     spec::{PipelineSpec, Sink},
 };
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::Receiver;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer},
@@ -56,7 +57,6 @@ use super::{
 };
 use crate::{
     health::HealthServer,
-    limits::NOTIFY_AT_ONCE,
     ports::LogError,
     secrets::Secrets,
     sink::limits::{BATCH_BYTES_MAX, BATCH_GATHER, BATCH_RECORDS_MAX, LOOK_EVERY, RETRY},
@@ -70,9 +70,6 @@ use files::Offsets;
 use topic::{Producers, TopicSink};
 use turns::{Leftover, Turns};
 use writing::Written;
-
-/// How often somebody who has nothing to read looks whether there is something.
-const TURN_EVERY: Duration = Duration::from_secs(1);
 
 /// A record of a batch.
 struct Record {
@@ -159,15 +156,6 @@ fn session(
     (board, metrics): (&Arc<Board>, &Metrics),
     signals: &Receiver<()>,
 ) -> anyhow::Result<End> {
-    if let Work::Alerts(spec, _) = work {
-        // Tables that are new to the pipeline have not caught up: there is nothing to subscribe to yet.
-        while AlertSink::topics(turns, spec).is_empty() {
-            if signals.recv_timeout(TURN_EVERY) != Err(RecvTimeoutError::Timeout) {
-                return Ok(End::Told);
-            }
-            turns.turn()?;
-        }
-    }
     let (names, view) = (turns.names.clone(), &turns.view);
     let (group, topics, destination, leftovers) = match work {
         Work::Sink(sink, secrets) => {
@@ -175,18 +163,12 @@ fn session(
             (names.sink_group(&sink.name), topics(sink, &names, view), destination, turns.leftovers(sink)?)
         }
         Work::Alerts(spec, outbox) => {
-            let (group, topics) = (names.notify_group(), AlertSink::topics(turns, spec));
-            while let Err(error) = alerts::begin(cluster, &group, &topics, turns) {
-                board.downstream.failed(error.to_string());
-                if is_news(&format!("begin: {error}")) {
-                    tracing::warn!(%error, "waiting for Kafka");
-                }
-                if signals.recv_timeout(RETRY.end) != Err(RecvTimeoutError::Timeout) {
-                    return Ok(End::Told);
-                }
-            }
-            board.downstream.succeeded();
-            let sink = AlertSink::new(turns, spec, topics.clone(), outbox);
+            let ready = alerts::ready(turns, spec, (cluster, &names.notify_group()), board, signals)?;
+            let topics = match ready {
+                ControlFlow::Continue(topics) => topics,
+                ControlFlow::Break(end) => return Ok(end),
+            };
+            let (group, sink) = (names.notify_group(), AlertSink::new(turns, spec, topics.clone(), outbox));
             (group, topics, Destination::Alerts(sink), Vec::new())
         }
     };
@@ -313,22 +295,6 @@ impl Member<'_> {
         let offsets = destination.finish(&self)?;
         self.commit(&offsets);
         Ok(end)
-    }
-
-    /// Tells what there is to be told in a batch, a few alerts at a time: what was told counts, should it end amid them.
-    fn tell(&mut self, alerts: &mut AlertSink, batch: &[Record]) -> anyhow::Result<Written> {
-        let messages = alerts.messages(batch)?;
-        for few in messages.chunks(NOTIFY_AT_ONCE) {
-            match self.write(alerts, few, batch.len()) {
-                Written::All => {}
-                ended => return Ok(ended),
-            }
-            let told = few.last().map_or(0, |last| last.at + 1);
-            self.commit(&behind(&batch[..told]));
-        }
-        // Without anything to tell, nothing was found not to work.
-        self.board.downstream.succeeded();
-        Ok(Written::All)
     }
 
     /// Deletes rows of older epochs, once everything newer is written; false where somebody asked for the end before.
