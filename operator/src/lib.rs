@@ -27,6 +27,7 @@ pub mod figures;
 pub mod waiting;
 pub mod observed;
 pub mod overruled;
+mod quantity;
 pub mod scaling;
 pub mod schedules;
 pub mod steps;

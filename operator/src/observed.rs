@@ -19,6 +19,8 @@ pub enum Kind {
     PodDisruptionBudget,
     /// The pods.
     Deployment,
+    /// How many collectors there are, by load.
+    HorizontalPodAutoscaler,
     /// An address outside the cluster.
     Ingress,
     /// A schedule.
@@ -39,13 +41,14 @@ pub enum Kind {
 
 impl Kind {
     /// Those that every cluster has, in order.
-    pub const OWN: [Self; 8] = [
+    pub const OWN: [Self; 9] = [
         Self::ConfigMap,
         Self::Job,
         Self::NetworkPolicy,
         Self::Service,
         Self::PodDisruptionBudget,
         Self::Deployment,
+        Self::HorizontalPodAutoscaler,
         Self::Ingress,
         Self::CronJob,
     ];
@@ -78,6 +81,9 @@ impl Kind {
             Self::Service => ("", "v1", "Service", "services"),
             Self::PodDisruptionBudget => ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets"),
             Self::Deployment => ("apps", "v1", "Deployment", "deployments"),
+            Self::HorizontalPodAutoscaler => {
+                ("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+            }
             Self::Ingress => ("networking.k8s.io", "v1", "Ingress", "ingresses"),
             Self::CronJob => ("batch", "v1", "CronJob", "cronjobs"),
             Self::PodMonitor => ("monitoring.coreos.com", "v1", "PodMonitor", "podmonitors"),

@@ -158,6 +158,7 @@ pub(crate) fn wanted(owner: &Owner, accepted: &Accepted, live: &Objects) -> Vec<
     for object in &mut wanted {
         pods::keep(&mut object.body, live.get(&(object.kind, object.name.clone())));
     }
+    desired::autoscalers::follow(&mut wanted, live);
     wanted
 }
 

@@ -62,6 +62,7 @@ fn the_account_may_do_its_work_and_no_more(server: &ApiServer) {
         ("patch", "networkpolicies.networking.k8s.io", NAMESPACE, true),
         ("patch", "ingresses.networking.k8s.io", NAMESPACE, true),
         ("create", "poddisruptionbudgets.policy", NAMESPACE, true),
+        ("patch", "horizontalpodautoscalers.autoscaling", NAMESPACE, true),
         // This cluster has the kinds, so that the chart gives the right to make them.
         ("create", "podmonitors.monitoring.coreos.com", NAMESPACE, true),
         ("delete", "podmonitors.monitoring.coreos.com", NAMESPACE, false),

@@ -35,7 +35,8 @@ pub struct Ingester {
     #[serde(default = "one")]
     #[schemars(range(min = 0, max = 256))]
     pub replicas: u32,
-    /// At least `minReplicas` pods share the work then. Ingesters do not scale by load: processing does.
+    /// At least `minReplicas` pods share the work then. HTTP collectors come and go by load up to `maxReplicas`, by a
+    /// HorizontalPodAutoscaler; other ingesters do not, and nobody looks at `drainWithin`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub autoscale: Option<Autoscale>,
     /// Processor and memory of a pod.

@@ -80,7 +80,7 @@ fn pod<'a>(spec: &'a PipelineSpec, part: &Part, component: &'a str) -> Pod<'a> {
     pod
 }
 
-fn ingester<'a>(spec: &'a PipelineSpec, part: &Part) -> Option<&'a Ingester> {
+pub(super) fn ingester<'a>(spec: &'a PipelineSpec, part: &Part) -> Option<&'a Ingester> {
     spec.ingest.iter().find(|ingester| Some(&ingester.name) == part.item.as_ref())
 }
 
@@ -135,17 +135,16 @@ fn mount<'a>(pod: &mut Pod<'a>, field: &str, volume: Option<&'a Volume>, path: &
     }
 }
 
-/// A budget where there is more than one pod: one may be missing. It keeps no pod on its node that is not ready anyhow: while brokers
+/// A budget: one pod may be missing. It keeps no pod on its node that is not ready anyhow: while brokers
 /// are away none is, and a node that is drained would wait for them.
-pub(super) fn budget(owner: &Owner, part: &Part) -> Option<Object> {
+pub(super) fn budget(owner: &Owner, part: &Part) -> Object {
     let component = part.component();
     let rest = json!({ "spec": {
         "maxUnavailable": 1,
         "unhealthyPodEvictionPolicy": "AlwaysAllow",
         "selector": { "matchLabels": labels(owner, &component) },
     }});
-    (part.replicas > 1)
-        .then(|| object(owner, Kind::PodDisruptionBudget, part.object_name(&owner.name), &component, rest))
+    object(owner, Kind::PodDisruptionBudget, part.object_name(&owner.name), &component, rest)
 }
 
 #[cfg(test)]

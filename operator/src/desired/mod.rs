@@ -1,5 +1,6 @@
 //! What should be there for an accepted spec: one file for each kind of object. Pure.
 
+pub(crate) mod autoscalers;
 pub mod couchbase;
 mod deployments;
 mod network;
@@ -128,8 +129,11 @@ pub fn objects(owner: &Owner, accepted: &Accepted) -> Vec<Object> {
     let mut all = vec![config_map(owner, accepted), network::policy(owner, spec)];
     all.extend(services::services(owner, spec));
     for part in parts(spec) {
-        all.extend(deployments::budget(owner, &part));
+        let autoscaler = autoscalers::autoscaler(owner, spec, &part);
+        // One that scales has several pods sooner or later.
+        all.extend((part.replicas > 1 || autoscaler.is_some()).then(|| deployments::budget(owner, &part)));
         all.push(deployments::deployment(owner, accepted, &part));
+        all.extend(autoscaler);
     }
     all.extend(services::ingress(owner, spec));
     all.extend(schedules::cron_jobs(owner, accepted));

@@ -12,6 +12,9 @@ pub const HEALTH_PORT: u16 = 9090;
 /// Where the manifest is mounted.
 pub(super) const MANIFEST_PATH: &str = "/etc/clickstream/pipeline.yaml";
 
+/// The container of every pod.
+pub(super) const CONTAINER: &str = "clickstream";
+
 /// Where volumes of datasets and lookups are mounted, each under its name.
 const VOLUMES: &str = "/var/lib/clickstream";
 
@@ -70,7 +73,7 @@ pub(super) fn template(owner: &Owner, accepted: &Accepted, pod: &Pod<'_>) -> Val
         mounts.push(json!({ "name": name, "mountPath": format!("{VOLUMES}/{name}") }));
     }
     let mut container = json!({
-        "name": "clickstream",
+        "name": CONTAINER,
         "image": owner.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["clickstream"],

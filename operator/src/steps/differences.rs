@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::quantity::quantity;
+
 /// A field that is otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
@@ -94,23 +96,4 @@ fn same_quantity(one: &str, other: &str) -> bool {
         (Some(one), Some(other)) => (one - other).abs() <= one.abs() * 1e-9,
         _ => false,
     }
-}
-
-fn quantity(text: &str) -> Option<f64> {
-    let digits = text.find(|letter: char| !letter.is_ascii_digit() && letter != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor = match unit {
-        "" => 1.0,
-        "m" => 1e-3,
-        "k" => 1e3,
-        "M" => 1e6,
-        "G" => 1e9,
-        "T" => 1e12,
-        "Ki" => 1024.0,
-        "Mi" => 1_048_576.0,
-        "Gi" => 1_073_741_824.0,
-        "Ti" => 1_099_511_627_776.0,
-        _ => return None,
-    };
-    number.parse::<f64>().ok().map(|number| number * factor)
 }

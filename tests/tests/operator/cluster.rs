@@ -175,7 +175,7 @@ impl Cluster {
 
     /// Versions of everything that the operator may write, but the Lease.
     pub fn versions(&self) -> Vec<String> {
-        let kinds = "csp,configmaps,jobs,networkpolicies,services,poddisruptionbudgets,deployments,ingresses,events";
+        let kinds = "csp,configmaps,jobs,networkpolicies,services,poddisruptionbudgets,deployments,horizontalpodautoscalers,ingresses,events";
         let all = self.list(kinds);
         all.iter().map(|one| format!("{} {}", name(one), one["metadata"]["resourceVersion"])).collect()
     }

@@ -76,6 +76,7 @@ fn a_pipeline_is_made_kept_changed_and_left_alone() {
     drift_is_put_right(&cluster, &operator);
     an_invalid_change_changes_nothing(&cluster, &good);
     suspended_and_resumed(&cluster);
+    collectors_are_scaled_by_load(&cluster);
 
     // Deletion needs no finalizer: it is done at once, and nothing is made again.
     cluster.kubectl(&["delete", "csp", "category-sales", "--timeout=20s"]).unwrap();
@@ -87,7 +88,8 @@ fn a_pipeline_is_made_kept_changed_and_left_alone() {
 /// Names, kinds, owners and field managers of what was made.
 fn everything_is_owned(cluster: &Cluster) {
     let uid = cluster.get("csp/category-sales").unwrap()["metadata"]["uid"].clone();
-    let all = cluster.list("configmaps,jobs,networkpolicies,services,poddisruptionbudgets,deployments");
+    let all = cluster
+        .list("configmaps,jobs,networkpolicies,services,poddisruptionbudgets,deployments,horizontalpodautoscalers");
     for object in all.iter().filter(|object| name(object) != "kube-root-ca.crt") {
         let metadata = &object["metadata"];
         assert_eq!(metadata["ownerReferences"][0]["uid"], uid, "{object}");
@@ -186,6 +188,43 @@ fn suspended_and_resumed(cluster: &Cluster) {
     cluster.patch("csp/category-sales", &json!({"spec": {"suspend": false}}), &[]);
     cluster.until_condition("category-sales", "Ready", "True", "Ready");
     assert_eq!(pods(), before);
+}
+
+/// Their number is the autoscaler's, which `kubectl scale` stands for here: it is left within the limits.
+fn collectors_are_scaled_by_load(cluster: &Cluster) {
+    let name = "deployment/category-sales-ingest-checkout";
+    let autoscale = json!({"minReplicas": 2, "maxReplicas": 6});
+    let ingest = json!([{"name": "checkout", "topic": "transactions", "http": {"port": 8090}, "autoscale": autoscale}]);
+    cluster.patch("csp/category-sales", &json!({"spec": {"ingest": ingest}}), &[]);
+    let pods = || cluster.get(name).and_then(|one| one["spec"]["replicas"].as_i64());
+    let autoscaler = || cluster.get("hpa/category-sales-ingest-checkout");
+    let made = cluster.until("an autoscaler", || {
+        cluster.finish_jobs();
+        cluster.finish_pods();
+        autoscaler().filter(|_| pods() == Some(2))
+    });
+    assert_eq!((&made["spec"]["minReplicas"], &made["spec"]["maxReplicas"]), (&json!(2), &json!(6)));
+    cluster.until_condition("category-sales", "Progressing", "False", "Settled");
+
+    cluster.kubectl(&["scale", name, "--replicas=5"]).unwrap();
+    cluster.renewals(2);
+    cluster.until_condition("category-sales", "Ready", "True", "Ready");
+    cluster.renewals(1);
+    assert_eq!((pods(), autoscaler().is_some()), (Some(5), true));
+    // Another change is made around it.
+    cluster.kubectl(&["delete", "pdb", "category-sales-ingest-checkout"]).unwrap();
+    cluster.kubectl(&["scale", name, "--replicas=9"]).unwrap();
+    cluster.until("the limit", || (pods() == Some(6)).then_some(()));
+    cluster.until("a budget", || cluster.get("pdb/category-sales-ingest-checkout"));
+
+    cluster.patch("csp/category-sales", &json!({"spec": {"suspend": true}}), &[]);
+    cluster.until("no pods and no autoscaler", || {
+        cluster.finish_pods();
+        (pods() == Some(0) && autoscaler().is_none()).then_some(())
+    });
+    cluster.patch("csp/category-sales", &json!({"spec": {"suspend": false}}), &[]);
+    cluster.until_condition("category-sales", "Ready", "True", "Ready");
+    assert_eq!((pods(), autoscaler().is_some()), (Some(2), true));
 }
 
 #[test]

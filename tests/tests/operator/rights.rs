@@ -68,8 +68,9 @@ fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
     let _operator = cluster.operator("first");
     let ingress = json!({"host": "shop.example.com"});
     let whole = changed(&example("category-sales"), |all| {
+        let autoscale = json!({"minReplicas": 2, "maxReplicas": 4});
         all["spec"]["ingest"][0] =
-            json!({"name": "collector", "topic": "transactions", "http": {"port": 8090}, "replicas": 2});
+            json!({"name": "collector", "topic": "transactions", "http": {"port": 8090}, "autoscale": autoscale});
         all["spec"]["serve"] = json!({"ingress": ingress});
         all["spec"]["deletionPolicy"] = json!("Delete");
         let bronze = json!({"name": "bronze", "topics": ["transactions"], "parquet": {"path": "s3://lake/bronze/"}});
@@ -81,6 +82,7 @@ fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
     cluster.until_condition("category-sales", "Ready", "True", "Ready");
     assert!(cluster.get("ingress/category-sales-serve").is_some());
     assert!(cluster.get("poddisruptionbudget/category-sales-ingest-collector").is_some());
+    assert!(cluster.get("hpa/category-sales-ingest-collector").is_some());
     assert!(cluster.get("cronjob/category-sales-schedule-nightly").is_some());
 
     // Fewer parts: what nobody wants any more is deleted, of every kind that can be.
@@ -89,6 +91,7 @@ fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
     let gone = [
         "ingress/category-sales-serve",
         "service/category-sales-ingest-collector",
+        "hpa/category-sales-ingest-collector",
         "cronjob/category-sales-schedule-nightly",
     ];
     assert!(gone.iter().all(|what| cluster.get(what).is_none()));
