@@ -318,14 +318,14 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         _ => Steps::default(),
     };
     let Acted { done, overruled, stopped: refused } = carry_out(context, &owner, &observed, &steps.now).await;
-    announce(pipeline, context, &steps.now[..done], choice.refused.as_ref()).await;
+    announce(pipeline, context, done.iter().map(|at| &steps.now[*at]), choice.refused.as_ref()).await;
     warn_of_overruled(pipeline, context, &steps.now, overruled).await;
     let trouble = match &refused {
-        Some(error) => failing(pipeline, context, &steps.now[done], error).await,
+        Some((at, error)) => failing(pipeline, context, &steps.now[*at], error).await,
         None => None,
     };
     if trouble.is_none()
-        && let Some(error) = refused
+        && let Some((_, error)) = refused
     {
         return Err(error);
     }
@@ -347,7 +347,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     };
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
     report(pipeline, context, &owner, status(&facts, pipeline.status.as_ref(), &now)).await?;
-    if let Some(error) = refused {
+    if let Some((_, error)) = refused {
         return Err(error);
     }
     let settled = steps.now.is_empty() && steps.waits_for.is_none() && matches!(observed, Reading::Known(_));

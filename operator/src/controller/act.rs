@@ -1,4 +1,4 @@
-//! Doing what was decided, in its order, until the server says no.
+//! Doing what was decided, in its order. What the server refuses holds up what needs it, and nothing else.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use super::{Context, ReconcileError};
 use crate::{
     apply::{self, Holder},
     desired::{Object, Owner},
-    observed::{Objects, Reading},
+    observed::{Kind, Objects, Reading},
     overruled::Overruled,
     steps::Step,
 };
@@ -18,18 +18,22 @@ use crate::{
 /// What came of the steps.
 #[derive(Debug, Default)]
 pub(super) struct Acted {
-    /// How many were done.
-    pub done: usize,
+    /// Numbers of those that were done.
+    pub done: Vec<usize>,
     /// What the cluster made otherwise than it was said, where that is news, with the number of its step.
     pub overruled: Vec<(usize, String)>,
-    /// What stopped the next one.
-    pub stopped: Option<ReconcileError>,
+    /// The first that was not, and why.
+    pub stopped: Option<(usize, ReconcileError)>,
 }
 
 /// Does the steps that were decided from `observed`.
 pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Reading<Objects>, steps: &[Step]) -> Acted {
     let mut acted = Acted::default();
-    for step in steps {
+    for (at, step) in steps.iter().enumerate() {
+        // What was refused may be what still uses it.
+        if acted.stopped.is_some() && is_needed(step) {
+            continue;
+        }
         let done = match step {
             Step::Apply(object) => apply(context, owner, observed, object).await,
             Step::Delete { kind, name } => {
@@ -38,15 +42,36 @@ pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Readi
             }
         };
         match done {
-            Ok(overruled) => acted.overruled.extend(overruled.map(|told| (acted.done, told))),
+            Ok(overruled) => {
+                acted.overruled.extend(overruled.map(|told| (at, told)));
+                acted.done.push(at);
+            }
             Err(error) => {
-                acted.stopped = Some(error);
-                break;
+                let goes_on = is_refused(&error) && !is_needed(step);
+                acted.stopped.get_or_insert((at, error));
+                if !goes_on {
+                    break;
+                }
             }
         }
-        acted.done += 1;
     }
     acted
+}
+
+/// Whether it is this object that the server does not take, and not the server that fails.
+fn is_refused(error: &ReconcileError) -> bool {
+    match error {
+        ReconcileError::Taken { .. } => true,
+        ReconcileError::Api { source, .. } => {
+            matches!(source.as_ref(), kube::Error::Api(status) if matches!(status.code, 400 | 403 | 422))
+        }
+        ReconcileError::Late => false,
+    }
+}
+
+/// Whether pods that come after it mount it, or wait for what it makes.
+fn is_needed(step: &Step) -> bool {
+    matches!(step.object().0, Kind::ConfigMap | Kind::Job)
 }
 
 /// Has the cluster's last words on a pipeline's objects stand as if they were ours.

@@ -103,7 +103,7 @@ async fn carry_out(
     owner: &Owner,
     observed: &Reading<Objects>,
 ) -> Result<(), ReconcileError> {
-    act::carry_out(context, owner, observed, steps).await.stopped.map_or(Ok(()), Err)
+    act::carry_out(context, owner, observed, steps).await.stopped.map_or(Ok(()), |(_, error)| Err(error))
 }
 
 async fn release(pipeline: &ClickstreamPipeline, context: &Context, told: &Told) -> Result<Action, ReconcileError> {

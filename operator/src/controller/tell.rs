@@ -20,7 +20,7 @@ use crate::{
 pub(super) async fn announce(
     pipeline: &ClickstreamPipeline,
     context: &Context,
-    steps: &[Step],
+    steps: impl IntoIterator<Item = &Step>,
     refused: Option<&Refusal>,
 ) {
     let reference = pipeline.object_ref(&());

@@ -117,8 +117,8 @@ fn a_status_that_is_refused_is_told_by_one_event() {
     same(&server.with(|store| store.end_state()), &calm.state, "the status refused");
 }
 
-/// An object of somebody else under a name that the pipeline needs: it stays as it is, people are told which, and once it is gone
-/// the pipeline has the name.
+/// An object of somebody else under a name that the pipeline needs: it stays as it is, people are told which, everything else is made,
+/// and once it is gone the pipeline has the name.
 #[test]
 fn what_others_made_is_never_taken_over() {
     let calm = runtime().block_on(run(&Store::default(), &STAGES[0], None));
@@ -158,6 +158,9 @@ fn what_others_made_is_never_taken_over() {
             looked_again(&server).await;
             assert_eq!(server.passed().writes, before, "{kind}: it goes on writing");
             assert_eq!(as_made(), theirs, "{kind}");
+            let made = server.with(|store| store.end_state());
+            let missing: Vec<_> = calm.state.keys().filter(|other| !made.contains_key(*other)).collect();
+            assert!(missing.is_empty(), "{kind} holds up what does not need it: {missing:?}");
             assert!(server.with(|store| store.delete(&key)));
             settled(&server).await.unwrap();
         };
