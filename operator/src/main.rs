@@ -90,9 +90,9 @@ struct Plan {
     /// The manifest.
     #[arg(short, long)]
     file: PathBuf,
-    /// Namespace.
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Namespace; the manifest's unless said, and `default` where it names none.
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Image of the workers.
     #[arg(long, default_value = "clickstream:latest")]
     worker_image: String,
@@ -127,8 +127,8 @@ fn show_plan(args: &Plan) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(&args.file)
         .with_context(|| format!("failed to read the manifest {}", args.file.display()))?;
     let planned = match &args.against {
-        Some(file) => plan::changes(&text, &args.namespace, &args.worker_image, &whole(file)?),
-        None => plan::plan(&text, &args.namespace, &args.worker_image),
+        Some(file) => plan::changes(&text, args.namespace.as_deref(), &args.worker_image, &whole(file)?),
+        None => plan::plan(&text, args.namespace.as_deref(), &args.worker_image),
     };
     match planned {
         Ok(shown) => {

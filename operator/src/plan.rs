@@ -20,7 +20,7 @@ use crate::{
 ///
 /// # Errors
 /// Every problem of the manifest, in one text.
-pub fn plan(text: &str, namespace: &str, image: &str) -> Result<String, String> {
+pub fn plan(text: &str, namespace: Option<&str>, image: &str) -> Result<String, String> {
     let (owner, accepted) = read(text, namespace, image)?;
     Ok(render(&owner, &accepted))
 }
@@ -29,7 +29,7 @@ pub fn plan(text: &str, namespace: &str, image: &str) -> Result<String, String> 
 ///
 /// # Errors
 /// Every problem of the manifest, or of the list, in one text.
-pub fn changes(text: &str, namespace: &str, image: &str, seen: &str) -> Result<String, String> {
+pub fn changes(text: &str, namespace: Option<&str>, image: &str, seen: &str) -> Result<String, String> {
     let (mut owner, accepted) = read(text, namespace, image)?;
     let live = objects_in(seen, &owner.name)?;
     let kinds = |kind: Kind| live.keys().any(|(found, _)| *found == kind);
@@ -60,15 +60,16 @@ fn objects_in(list: &str, pipeline: &str) -> Result<Objects, String> {
     Ok(known.collect())
 }
 
-fn read(text: &str, namespace: &str, image: &str) -> Result<(Owner, Accepted), String> {
+fn read(text: &str, namespace: Option<&str>, image: &str) -> Result<(Owner, Accepted), String> {
     let pipeline: ClickstreamPipeline = serde_yaml::from_str(text).map_err(|error| error.to_string())?;
     let name = pipeline.metadata.name.clone().unwrap_or_default();
+    let namespace = namespace.or(pipeline.metadata.namespace.as_deref()).unwrap_or("default").to_owned();
     let accepted = match judge(&name, &pipeline.spec) {
         Verdict::Accept(accepted) => *accepted,
         Verdict::Refuse { message } => return Err(message),
     };
     let owner = Owner {
-        namespace: namespace.into(),
+        namespace,
         name,
         uid: "00000000-0000-0000-0000-000000000000".into(),
         image: image.into(),
@@ -100,7 +101,7 @@ mod tests {
     fn a_plan_shows_every_object_and_a_mistake_every_problem() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/medallion.yaml");
         let text = std::fs::read_to_string(file).unwrap();
-        let shown = plan(&text, "shop", "clickstream:1").unwrap();
+        let shown = plan(&text, Some("shop"), "clickstream:1").unwrap();
         for part in [
             "# Job medallion-setup-",
             "# Deployment medallion-process",
@@ -110,19 +111,25 @@ mod tests {
             assert!(shown.contains(part), "{part} is not in\n{shown}");
         }
         assert!(!shown.contains("password"), "secrets are mounted, never written");
+        let named = text.replace("  name: medallion", "  name: medallion\n  namespace: there");
+        let places = [(&text, None, "default"), (&named, None, "there"), (&named, Some("shop"), "shop")];
+        for (text, asked, place) in places {
+            let shown = plan(text, asked, "clickstream:1").unwrap();
+            assert!(shown.contains(&format!("namespace: {place}\n")), "{place} is not in\n{shown}");
+        }
         let wrong = text.replace("from: events", "from: evnts");
-        assert!(plan(&wrong, "shop", "clickstream:1").unwrap_err().contains("evnts"));
+        assert!(plan(&wrong, Some("shop"), "clickstream:1").unwrap_err().contains("evnts"));
     }
 
     #[test]
     fn a_plan_against_what_a_cluster_has_tells_only_what_changes() {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/medallion.yaml");
         let text = std::fs::read_to_string(file).unwrap();
-        let told = |text: &str, seen: &Value| changes(text, "shop", "clickstream:1", &seen.to_string()).unwrap();
+        let told = |text: &str, seen: &Value| changes(text, Some("shop"), "clickstream:1", &seen.to_string()).unwrap();
         let list = |items: Vec<Value>| serde_json::json!({"kind": "List", "items": items});
         assert!(told(&text, &list(vec![])).contains("create Deployment medallion-process"));
 
-        let (owner, accepted) = read(&text, "shop", "clickstream:1").unwrap();
+        let (owner, accepted) = read(&text, Some("shop"), "clickstream:1").unwrap();
         let mut live: Vec<Value> = wanted(&owner, &accepted, &Objects::new()).into_iter().map(|one| one.body).collect();
         let mut job = setup::job(&owner, &accepted).body;
         job["status"]["conditions"] = serde_json::json!([{"type": "Complete", "status": "True"}]);
@@ -134,6 +141,6 @@ mod tests {
         assert_eq!(told(&text, &list(live.clone())), "nothing changes\n");
         let more = told(&text.replace("replicas: 2", "replicas: 3"), &list(live));
         assert!(more.contains("pods") && !more.contains("create"), "{more}");
-        assert!(changes(&text, "shop", "clickstream:1", "{}").unwrap_err().contains("no list"));
+        assert!(changes(&text, Some("shop"), "clickstream:1", "{}").unwrap_err().contains("no list"));
     }
 }

@@ -267,10 +267,23 @@ fn everybody_who_is_named_hears_of_every_alert() {
 }
 
 #[test]
-fn nobody_to_be_told_is_a_mistake() {
+fn tables_that_are_new_are_waited_for_and_nobody_to_be_told_is_a_mistake() {
     let broker = Broker::start().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let file = manifest(directory.path(), &broker, "none.yaml", "amount >= 0");
+    let file = manifest(directory.path(), &broker, "some.yaml", "amount >= 0");
+    set_up(&file).unwrap();
+    // Nobody has processed anything: there is nothing to subscribe to yet.
+    let waits = || {
+        let mut notify = Role::start("notify", &file, &[]).unwrap();
+        notify.wait_until_unready().unwrap();
+        notify
+    };
+    waits().end_in_order().unwrap();
+    let mut notify = waits();
+    let process = start("process", &file, &["--threads", "1"]);
+    notify.wait_until_ready().unwrap();
+    [process, notify].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+
     let text = fs::read_to_string(&file).unwrap();
     let kept = text.lines().filter(|line| !line.contains("notify:")).collect::<Vec<_>>().join("\n");
     fs::write(&file, kept).unwrap();

@@ -98,7 +98,7 @@ fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     if let Command::Plan { file: Some(file), .. } = &cli.command {
-        return offline(file, cli.namespace.as_deref().unwrap_or("default"));
+        return offline(file, cli.namespace.as_deref());
     }
     let api = connect(cli).await?;
     let read = async |name: &str| api.get(name).await.with_context(|| format!("failed to read pipeline {name}"));
@@ -128,7 +128,7 @@ async fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn offline(file: &PathBuf, namespace: &str) -> anyhow::Result<ExitCode> {
+fn offline(file: &PathBuf, namespace: Option<&str>) -> anyhow::Result<ExitCode> {
     let text = std::fs::read_to_string(file).with_context(|| format!("failed to read {}", file.display()))?;
     match operator::plan::plan(&text, namespace, "clickstream:latest") {
         Ok(shown) => print!("{shown}"),
