@@ -98,6 +98,13 @@ fn a_topic_is_only_taken_over_or_made_where_the_manifest_says_so() {
     let stamps = |topic: &str| topic_fact(&checked, topic).unwrap().unwrap().settings["message.timestamp.type"].clone();
     assert_eq!([stamps("views"), stamps("seen"), stamps("new")], ["CreateTime", "CreateTime", "LogAppendTime"]);
     assert!(set_up(&adopting, &[]).stdout.contains("as they should be"));
+
+    // Copies are for a person to add.
+    let text = fs::read_to_string(&adopting).unwrap().replace("adopt: true", "adopt: true, replicationFactor: 3");
+    fs::write(&adopting, text).unwrap();
+    let few = set_up(&adopting, &[]);
+    assert_eq!(few.status.code(), Some(2), "{}", few.stderr);
+    assert!(few.stderr.contains("views: has 1 copy of a partition, the manifest says 3: add some"), "{}", few.stderr);
 }
 
 #[test]

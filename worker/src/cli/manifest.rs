@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use anyhow::Context;
 use crds::{Checked, Problem};
 
 use super::Mistake;
@@ -36,8 +37,7 @@ impl ManifestArgs {
 /// # Errors
 /// A [`Mistake`] with every problem, or why the file cannot be read.
 pub fn load(file: &Path, sets: &[String]) -> anyhow::Result<Checked> {
-    let unreadable = |error| Mistake(format!("failed to read the manifest {}: {error}", file.display()));
-    let text = fs::read_to_string(file).map_err(unreadable)?;
+    let text = fs::read_to_string(file).with_context(|| format!("failed to read the manifest {}", file.display()))?;
     let checked = crds::check(&text, &overrides(sets)?).map_err(|problems| mistake(file, &problems))?;
     checked.warnings.iter().for_each(|warning| tell::line(&format!("warning: {}:{warning}", file.display())));
     Ok(checked)

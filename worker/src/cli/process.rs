@@ -151,10 +151,19 @@ fn check_topics(cluster: &Cluster, checked: &Checked, epochs: &[Epoch]) -> anyho
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let facts = Admin::new(cluster)?.facts(&names)?;
     let is_own = |name: &String| wishes.iter().any(|wish| wish.name == *name && wish.care == Care::Own);
-    let drifted = |step: &Step| matches!(step, Step::Alter { name, .. } if !is_own(name));
+    let drifted = |step: &Step| match step {
+        Step::Alter { name, .. } => !is_own(name),
+        Step::Copy { .. } => true,
+        _ => false,
+    };
     let (drifted, wrong): (Vec<Step>, Vec<Step>) = decide(&wishes, &facts).into_iter().partition(drifted);
     for step in drifted {
-        tracing::warn!("settings of a raw topic are others than the manifest says; `clickstream setup` can {step}");
+        match step {
+            Step::Copy { .. } => tracing::warn!("raw topic {step}"),
+            _ => tracing::warn!(
+                "settings of a raw topic are others than the manifest says; `clickstream setup` can {step}"
+            ),
+        }
     }
     if wrong.is_empty() {
         return Ok(());

@@ -158,8 +158,7 @@ fn retired(before: &Catalogue, next: &Catalogue) -> BTreeSet<u32> {
 fn make(cluster: &Cluster, admin: &Admin, wishes: &[TopicWish], dry_run: bool) -> anyhow::Result<()> {
     let names: Vec<&str> = wishes.iter().map(|wish| wish.name.as_str()).collect();
     let steps = decide(wishes, &admin.facts(&names)?);
-    let (refused, steps): (Vec<Step>, Vec<Step>) =
-        steps.into_iter().partition(|step| matches!(step, Step::Refuse { .. }));
+    let (refused, steps): (Vec<Step>, Vec<Step>) = steps.into_iter().partition(Step::is_by_hand);
     let only_told = dry_run || !refused.is_empty();
     for step in &steps {
         tell::result(&format!("{}{step}", if only_told { "would " } else { "" }))?;
@@ -198,7 +197,7 @@ fn wait_until_seen(admin: &Admin, wishes: &[TopicWish], names: &[&str]) -> anyho
     let deadline = Instant::now() + SEEN_TIME_MAX;
     loop {
         let left = decide(wishes, &admin.facts(names)?);
-        let Some(step) = left.iter().find(|step| !matches!(step, Step::Refuse { .. })) else { return Ok(()) };
+        let Some(step) = left.iter().find(|step| !step.is_by_hand()) else { return Ok(()) };
         anyhow::ensure!(Instant::now() < deadline, "the brokers said yes, and still one has to {step}");
         std::thread::park_timeout(LOOK_EVERY);
     }

@@ -61,7 +61,12 @@ impl Admin {
             if topic.error().is_some_and(|error| error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR) {
                 continue;
             }
-            let fact = TopicFact { partitions: topic.partitions().len() as u32, settings: BTreeMap::new() };
+            let copies = topic.partitions().iter().map(|partition| partition.replicas().len() as u32).min();
+            let fact = TopicFact {
+                partitions: topic.partitions().len() as u32,
+                copies: copies.unwrap_or_default(),
+                settings: BTreeMap::new(),
+            };
             facts.insert(topic.name().to_owned(), fact);
         }
         let found: Vec<String> = facts.keys().cloned().collect();
@@ -99,7 +104,7 @@ impl Admin {
     /// Where a broker refuses.
     ///
     /// # Panics
-    /// On [`Step::Refuse`]: there is nothing to carry out.
+    /// On a step that is [by hand](Step::is_by_hand): there is nothing to carry out.
     pub fn apply(&self, step: &Step) -> Result<(), LogError> {
         match step {
             Step::Create(wish) => self.create(&[wish]),
@@ -118,7 +123,7 @@ impl Admin {
                     source: refused.into(),
                 })
             }
-            Step::Refuse { .. } => unreachable!("bug: a refusal is carried out"),
+            Step::Copy { .. } | Step::Refuse { .. } => unreachable!("bug: a refusal is carried out"),
         }
     }
 

@@ -23,6 +23,9 @@ const RECORDS_MAX: usize = 5_000;
 /// Bytes of a batch, but for its last record.
 const BYTES_MAX: usize = 4 << 20;
 
+/// How long a partition that has something may give nothing, before it is read by another consumer.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// How long a batch is gathered once it has its first record.
 const GATHER: Duration = Duration::from_millis(20);
 
@@ -43,6 +46,7 @@ pub struct FeedRecord {
 
 /// Reads one partition, by itself: there is no group to share it with.
 pub struct Feed {
+    cluster: Cluster,
     consumer: Connection<BaseConsumer<Logged>>,
     topic: String,
     partition: i32,
@@ -51,6 +55,10 @@ pub struct Feed {
     position: u64,
     /// What was there at the first read.
     unread: Unread,
+    /// When it gave something last, or was looked after.
+    given_at: Instant,
+    /// Where the partition ended when it was begun anew.
+    anew_at: u64,
 }
 
 impl Feed {
@@ -60,20 +68,16 @@ impl Feed {
     /// Where librdkafka refuses.
     pub fn open(cluster: &Cluster, topic: &str, partition: u32, offset: u64) -> Result<Self, LogError> {
         let partition = partition as i32;
-        let mut config = cluster.consumer(&format!("{topic}.feed"));
-        config.set("enable.partition.eof", "true");
-        let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&config)?;
-        let mut all = TopicPartitionList::new();
-        let start = if offset == 0 { Offset::Beginning } else { Offset::Offset(offset as i64) };
-        let assigned = all.add_partition_offset(topic, partition, start).and_then(|()| consumer.assign(&all));
-        assigned.map_err(|error| failed("read", topic, error))?;
         Ok(Self {
-            consumer,
+            cluster: cluster.clone(),
+            consumer: consumer(cluster, topic, partition, offset)?,
             topic: topic.into(),
             partition,
             place: cluster.bootstrap.clone(),
             position: offset,
             unread: Unread::default(),
+            given_at: Instant::now(),
+            anew_at: 0,
         })
     }
 
@@ -123,6 +127,9 @@ impl Feed {
             // Whoever does not answer is asked again the next time.
             drop(self.unread.ask(&self.consumer, [(self.topic.clone(), self.partition)]));
         }
+        if self.given_at.elapsed() >= SILENCE_MAX {
+            self.look_after()?;
+        }
         let mut deadline = Instant::now() + wait;
         let mut bytes = 0;
         while batch.len() < RECORDS_MAX && bytes < BYTES_MAX {
@@ -135,6 +142,7 @@ impl Feed {
                     }
                     self.unread.read(&message);
                     self.position = message.offset() as u64 + 1;
+                    self.given_at = Instant::now();
                     bytes += message.key_len() + message.payload_len();
                     batch.push(FeedRecord {
                         offset: message.offset() as u64,
@@ -156,6 +164,27 @@ impl Feed {
         Ok(())
     }
 
+    /// Begins anew where a partition that has something gives nothing: librdkafka may be told of no offset by a broker that is just
+    /// going away, and never asks again. Once for the same end, because nobody can tell records from the remains of transactions.
+    fn look_after(&mut self) -> Result<(), LogError> {
+        self.given_at = Instant::now();
+        // Where nobody answers there is nothing to be read either.
+        let Ok((start, end)) = watermarks(&self.consumer, &self.topic, self.partition) else { return Ok(()) };
+        let (start, end) = (start.max(0) as u64, end.max(0) as u64);
+        if end <= self.position.max(start) || end == self.anew_at {
+            return Ok(());
+        }
+        tracing::debug!(
+            topic = self.topic,
+            position = self.position,
+            end,
+            "nothing comes of what there is: reading it anew"
+        );
+        self.anew_at = end;
+        self.consumer = consumer(&self.cluster, &self.topic, self.partition, self.position)?;
+        Ok(())
+    }
+
     fn endure(&self, error: KafkaError) -> Result<(), LogError> {
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
@@ -173,6 +202,22 @@ impl Feed {
             }
         }
     }
+}
+
+fn consumer(
+    cluster: &Cluster,
+    topic: &str,
+    partition: i32,
+    offset: u64,
+) -> Result<Connection<BaseConsumer<Logged>>, LogError> {
+    let mut config = cluster.consumer(&format!("{topic}.feed"));
+    config.set("enable.partition.eof", "true");
+    let consumer: Connection<BaseConsumer<Logged>> = cluster.create(&config)?;
+    let mut all = TopicPartitionList::new();
+    let start = if offset == 0 { Offset::Beginning } else { Offset::Offset(offset as i64) };
+    let assigned = all.add_partition_offset(topic, partition, start).and_then(|()| consumer.assign(&all));
+    assigned.map_err(|error| failed("read", topic, error))?;
+    Ok(consumer)
 }
 
 fn headers(headers: &BorrowedHeaders) -> Vec<(String, String)> {

@@ -9,6 +9,8 @@ use super::topics::{Care, TopicWish};
 pub struct TopicFact {
     /// Number of partitions.
     pub partitions: u32,
+    /// Copies of the partition that has the fewest.
+    pub copies: u32,
     /// Settings that are in force.
     pub settings: BTreeMap<String, String>,
 }
@@ -33,6 +35,15 @@ pub enum Step {
         name: String,
         /// What is to be set.
         changes: Vec<Change>,
+    },
+    /// It has fewer copies than the manifest says: only a person can move it. Who runs already may go on.
+    Copy {
+        /// The topic.
+        name: String,
+        /// What it has.
+        from: u32,
+        /// What it should have.
+        to: u32,
     },
     /// Only a person can put it right; nothing may run before.
     Refuse {
@@ -68,8 +79,23 @@ impl fmt::Display for Step {
                 let told: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 write!(f, "set {name}: {}", told.join(", "))
             }
+            Self::Copy { name, from, to } => {
+                let plural = if *from == 1 { "y" } else { "ies" };
+                write!(
+                    f,
+                    "{name}: has {from} cop{plural} of a partition, the manifest says {to}: add some by kafka-reassign-partitions"
+                )
+            }
             Self::Refuse { name, why } => write!(f, "{name}: {why}"),
         }
+    }
+}
+
+impl Step {
+    /// Whether only a person can do it.
+    #[must_use]
+    pub fn is_by_hand(&self) -> bool {
+        matches!(self, Self::Copy { .. } | Self::Refuse { .. })
     }
 }
 
@@ -88,7 +114,9 @@ pub fn decide(wishes: &[TopicWish], facts: &BTreeMap<String, TopicFact>) -> Vec<
         None if wish.care == Care::Observed => vec![missing(wish)],
         None => vec![Step::Create(wish.clone())],
         Some(_) if is_new && wish.care == Care::Managed => vec![foreign(wish)],
-        Some(fact) => partitions(wish, fact).into_iter().chain(settings(wish, fact)).collect(),
+        Some(fact) => {
+            partitions(wish, fact).into_iter().chain(copies(wish, fact)).chain(settings(wish, fact)).collect()
+        }
     };
     wishes.iter().flat_map(one).collect()
 }
@@ -119,6 +147,13 @@ fn partitions(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
         Care::Own => format!("has {from} partitions and needs {to}, which cannot change while it holds data"),
     };
     Some(Step::Refuse { name, why })
+}
+
+/// More copies than were asked for hurt nobody: brokers cannot be told another number, so whoever moved the topic knows why.
+fn copies(wish: &TopicWish, fact: &TopicFact) -> Option<Step> {
+    let to = u32::from(wish.replication?);
+    let is_ours = matches!(wish.care, Care::Adopted | Care::Managed);
+    (is_ours && fact.copies < to).then(|| Step::Copy { name: wish.name.clone(), from: fact.copies, to })
 }
 
 /// Settings that are only put right by hand: by the time that one is found wrong, records may be gone or have other stamps,
@@ -177,7 +212,7 @@ mod tests {
 
     fn fact(partitions: u32, policy: &str) -> TopicFact {
         let settings = BTreeMap::from([("cleanup.policy".to_owned(), policy.to_owned())]);
-        TopicFact { partitions, settings }
+        TopicFact { partitions, copies: 2, settings }
     }
 
     fn told(wish: &TopicWish, mark: Option<TopicFact>, fact: Option<TopicFact>) -> Vec<String> {
@@ -225,6 +260,24 @@ mod tests {
     }
 
     #[test]
+    fn fewer_copies_than_were_asked_for_are_told_to_those_who_look_after_the_topic() {
+        let few = "t: has 2 copies of a partition, the manifest says 3: add some by kafka-reassign-partitions";
+        for (care, asked, want) in [
+            (Care::Managed, Some(3), Some(few)),
+            (Care::Adopted, Some(3), Some(few)),
+            (Care::Managed, Some(2), None),
+            (Care::Managed, Some(1), None),
+            (Care::Managed, None, None),
+            (Care::Observed, Some(3), None),
+            (Care::Own, Some(3), None),
+        ] {
+            let wish = TopicWish { replication: asked, ..wish("t", care, 4) };
+            let want: Vec<&str> = want.into_iter().collect();
+            assert_eq!(told(&wish, Some(fact(1, "compact")), Some(fact(4, "compact"))), want, "{care:?} {asked:?}");
+        }
+    }
+
+    #[test]
     fn what_is_shared_is_made_and_left_as_it_is() {
         for mark in [None, Some(fact(1, "compact"))] {
             assert_eq!(told(&wish("t", Care::Shared, 4), mark.clone(), None).len(), 1);
@@ -254,7 +307,7 @@ mod tests {
             };
             let named = settings("retention.ms=1209600000 min.cleanable.dirty.ratio=0.2 compression.type=zstd");
             let wish = TopicWish { settings: named, ..wish("t", care, 1) };
-            let fact = TopicFact { partitions: 1, settings: settings(found) };
+            let fact = TopicFact { partitions: 1, copies: 1, settings: settings(found) };
             assert_eq!(told(&wish, Some(self::fact(1, "compact")), Some(fact)), want, "{found}");
         };
         for care in [Care::Managed, Care::Adopted, Care::Own] {

@@ -120,6 +120,9 @@ impl KafkaUpstream {
     ) -> Result<(u64, u64), LogError> {
         let known = stand.and_then(|stand| stand.get(&partition)).copied();
         let left = deadline.saturating_duration_since(Instant::now());
+        if let Some(known) = known.filter(|_| left.is_zero()) {
+            return Ok((known, u64::MAX));
+        }
         let limit = if known.is_some() { left } else { REQUEST_TIME_MAX };
         let (start, end) = match (watermarks_within(consumer, &self.topic, partition as i32, limit), known) {
             (Ok((start, end)), _) => (start.max(0) as u64, end.max(0) as u64),

@@ -18,7 +18,7 @@ use std::{
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{BorrowedMessage, Header, Headers as _, Message as _, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
@@ -40,6 +40,9 @@ const OWN_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// How long that of another may: as long as it may last (15 s), until brokers look for such the next time (10 s), and a little.
 const OTHERS_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long the clients may find out nothing of who hides something, before others are asked.
+const SHOWN_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// The header that names the transactional id of whoever wrote of the progress of others.
 pub(super) const WRITER: &str = "writer";
@@ -68,6 +71,7 @@ impl KafkaInlet {
         let wrong = |error| failed("read progress from", &self.place, error);
         let written = self.progress_end(&anything)?;
         let (mut first, mut since): (Option<Hidden>, _) = (None, Instant::now());
+        let begun = Instant::now();
         loop {
             let end = self.progress_end(&reader)?;
             if end >= written {
@@ -80,6 +84,9 @@ impl KafkaInlet {
             let limit = if first.as_ref().is_some_and(is_ours) { OWN_TIME_MAX } else { OTHERS_TIME_MAX };
             if since.elapsed() >= limit && first.is_some() {
                 return Ok(first);
+            }
+            if begun.elapsed() >= SHOWN_TIME_MAX {
+                return Err(wrong(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut)));
             }
             if self.wire.stop.load(Ordering::Acquire) {
                 return Err(LogError::Closed);
