@@ -260,6 +260,8 @@ fn on_error(pipeline: Arc<Watched>, error: &ReconcileError, context: Arc<Context
     let key = key(pipeline.as_ref());
     let count = failures(&context).entry(key.clone()).or_default().add();
     let pause = backoff(&context.pace.backoff, count, RandomState::new().hash_one(()));
+    // The rest goes on, and is looked after as ever.
+    let pause = if act::is_refused(error) { pause.min(LOOK_EVERY) } else { pause };
     tracing::warn!(pipeline = key, error = told(error), retry_in_ms = pause.as_millis() as u64, "reconcile failed");
     Action::requeue(pause)
 }

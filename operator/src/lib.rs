@@ -21,6 +21,7 @@
 
 pub mod accepted;
 pub mod choice;
+mod consequences;
 pub mod deletion;
 pub mod desired;
 pub mod figures;

@@ -139,8 +139,10 @@ mod tests {
         other["metadata"]["labels"][PIPELINE_LABEL] = "other".into();
         live.push(other);
         assert_eq!(told(&text, &list(live.clone())), "nothing changes\n");
-        let more = told(&text.replace("replicas: 2", "replicas: 3"), &list(live));
-        assert!(more.contains("pods") && !more.contains("create"), "{more}");
+        let more = told(&text.replace("replicas: 2", "replicas: 3"), &list(live.clone()));
+        assert!(more.contains("pods") && !more.contains("create") && !more.contains("rebuilt"), "{more}");
+        let other = told(&text.replacen("retention: ", "retention: 1", 1), &list(live));
+        assert!(other.contains("keeps events for 1"), "{other}");
         assert!(changes(&text, Some("shop"), "clickstream:1", "{}").unwrap_err().contains("no list"));
     }
 }

@@ -144,7 +144,7 @@ fn topic_states(facts: &Facts<'_>, live: &Objects) -> Vec<PartStatus> {
     let (state, message) = match (said.status, said.reason) {
         ("True", _) => ("Ready", None),
         ("Unknown", _) => ("Unknown", Some(said.message)),
-        (_, "SetupFailed") => ("Degraded", Some(said.message)),
+        (_, "SetupFailed" | conditions::REFUSED) => ("Degraded", Some(said.message)),
         _ => ("Progressing", Some(said.message)),
     };
     let topics = facts.accepted.iter().flat_map(|accepted| &accepted.spec.topics);

@@ -11,6 +11,7 @@ use serde_json::Value;
 use self::differences::covers;
 use crate::{
     accepted::{self, Accepted},
+    consequences::consequences,
     desired::{self, MANIFEST_KEY, Object, Owner, setup},
     observed::{JobState, Kind, Objects, Pods, Reading, Rollout, job_state, rollout},
 };
@@ -92,10 +93,13 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, p
     before.into_iter().filter(|object| differs(live, object)).for_each(|object| steps.apply(object));
     let job = setup::job(owner, accepted);
     let state = job_state(live, &job.name);
-    if state != JobState::Complete
-        && let Some(last) = last_set_up(owner, accepted, live)
-    {
-        roll(&mut steps, live, wanted(owner, &last, live).iter().collect());
+    let last = (state != JobState::Complete).then(|| last_set_up(owner, accepted, live)).flatten();
+    let last = last.map(|last| wanted(owner, &last, live));
+    // One that nobody wants would undo what is said about numbers, each time.
+    let scaled = last.as_ref().unwrap_or(&all);
+    steps.now.extend(unwanted(live, scaled).filter(|step| step.object().0 == Kind::HorizontalPodAutoscaler));
+    if let Some(last) = &last {
+        roll(&mut steps, live, last.iter().collect());
     }
     match state {
         JobState::Absent => {
@@ -122,7 +126,7 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, p
 /// Texts of a plan that are told; the schema of the status allows no more.
 const PREVIEW_MAX: usize = 64;
 
-/// Everything that a spec would change, from here to its end, in the order of application.
+/// Everything that a spec would change, from here to its end: what it means for data, then the objects in the order of application.
 #[must_use]
 pub fn preview(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) -> Vec<String> {
     let Reading::Known(live) = observed else { return vec!["unknown: the cluster does not answer".into()] };
@@ -133,7 +137,9 @@ pub fn preview(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>) 
     let changes = wanted.iter().filter(|object| {
         differs(live, object) && (object.name != job.name || job_state(live, &job.name) == JobState::Absent)
     });
-    let mut told: Vec<String> = changes.map(|object| change(live, object)).collect();
+    let mut told =
+        before(owner, accepted, live).map(|before| consequences(&owner.name, &before, accepted)).unwrap_or_default();
+    told.extend(changes.map(|object| change(live, object)));
     let mut orphans = Steps::default();
     delete_orphans(&mut orphans, live, &wanted, &job.name);
     told.extend(orphans.now.iter().map(ToString::to_string));
@@ -172,6 +178,18 @@ fn change(live: &Objects, object: &Object) -> String {
             (Some(from), Some(to)) if from != to => format!("change {what} from {from} to {to} pods"),
             _ => format!("change {what}"),
         },
+    }
+}
+
+/// The spec that was carried out last, as its manifest says it.
+fn before(owner: &Owner, accepted: &Accepted, live: &Objects) -> Option<Accepted> {
+    match job_state(live, &setup::job_name(&owner.name, &accepted.hash)) {
+        // It differs in nothing that pods read.
+        JobState::Complete => {
+            let name = desired::config_map_name(&owner.name, &accepted.hash);
+            accepted::read(&owner.name, live.get(&(Kind::ConfigMap, name))?["data"][MANIFEST_KEY].as_str()?)
+        }
+        _ => last_set_up(owner, accepted, live),
     }
 }
 
@@ -230,14 +248,16 @@ fn restarts(live: &Objects, object: &Object) -> bool {
 }
 
 fn delete_orphans(steps: &mut Steps, live: &Objects, wanted: &[Object], job: &str) {
-    // Users before what they use: a pod mounts its ConfigMap as long as it is there.
-    for (kind, name) in live.keys().rev() {
-        let is_wanted = wanted.iter().any(|object| object.kind == *kind && object.name == *name);
-        let is_job = *kind == Kind::Job && name == job;
-        if !is_wanted && !is_job && !kind.holds_data() {
-            steps.now.push(Step::Delete { kind: *kind, name: name.clone() });
-        }
-    }
+    let more = unwanted(live, wanted).filter(|step| step.object() != (Kind::Job, job));
+    let more: Vec<Step> = more.filter(|step| !steps.now.contains(step)).collect();
+    steps.now.extend(more);
+}
+
+/// Deletes what nobody wants; users before what they use: a pod mounts its ConfigMap as long as it is there.
+fn unwanted<'a>(live: &'a Objects, wanted: &'a [Object]) -> impl Iterator<Item = Step> + 'a {
+    let is_wanted = |kind: Kind, name: &str| wanted.iter().any(|object| object.kind == kind && object.name == name);
+    let others = live.keys().rev().filter(move |(kind, name)| !kind.holds_data() && !is_wanted(*kind, name));
+    others.map(|(kind, name)| Step::Delete { kind: *kind, name: name.clone() })
 }
 
 pub(crate) fn differs(live: &Objects, object: &Object) -> bool {

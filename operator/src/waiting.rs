@@ -21,7 +21,20 @@ pub enum Waits {
 }
 
 /// Letters of a container's last words that are told.
-const SAID_MAX: usize = 300;
+const SAID_MAX: usize = 1_000;
+
+/// How a container ends that somebody has to change something for: see `Mistake` of the workers.
+const MISTAKE: i32 = 2;
+
+/// Whether somebody has to change something before what is told here passes.
+#[must_use]
+pub fn is_mistake(told: &str) -> bool {
+    told.starts_with(&ends(MISTAKE))
+}
+
+fn ends(code: i32) -> String {
+    format!("CrashLoopBackOff: it ends with exit code {code} ")
+}
 
 /// Judges a pod.
 #[must_use]
@@ -56,12 +69,9 @@ fn fails(container: &ContainerStatus) -> Option<String> {
     // Between two ends it runs for a while: that is no reason to tell something else.
     if let Some(ended) = last.filter(|_| container.restart_count > 0) {
         let reason = ended.reason.as_deref().unwrap_or("Error");
-        // Only who is told to leaves a message: the last line of it is why.
-        let said = ended.message.as_deref().and_then(|text| text.trim_end().lines().next_back()).unwrap_or_default();
-        let said: String = said.chars().take(SAID_MAX).collect();
+        let said: String = last_words(ended.message.as_deref().unwrap_or_default()).chars().take(SAID_MAX).collect();
         let said = if said.is_empty() { said } else { format!(": {said}") };
-        let code = ended.exit_code;
-        return Some(format!("CrashLoopBackOff: it ends with exit code {code} ({reason}){said}, see kubectl logs -p"));
+        return Some(format!("{}({reason}){said}, see kubectl logs -p", ends(ended.exit_code)));
     }
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
     let said = waiting.message.as_deref().unwrap_or_default();
@@ -76,6 +86,13 @@ fn fails(container: &ContainerStatus) -> Option<String> {
         }
         reason => Some(reason.to_owned()),
     }
+}
+
+/// Only who is told to leaves a message: an error with all its lines is why, or else the last line.
+fn last_words(message: &str) -> String {
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let error = lines.iter().rposition(|line| line.starts_with("error: "));
+    lines[error.unwrap_or(lines.len().saturating_sub(1))..].join("; ")
 }
 
 fn is_late(pod: &Pod, ready: Option<&PodCondition>, now: jiff::Timestamp) -> bool {
@@ -139,11 +156,16 @@ mod tests {
         let with_words =
             json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "made a\nerror: no broker\n"}});
         let words = "CrashLoopBackOff: it ends with exit code 1 (Error): error: no broker, see kubectl logs -p";
+        let with_many = json!({"terminated": {
+            "exitCode": 2, "reason": "Error", "message": "made a\nerror: two problems\n  topic b: grow it\n  topic c: shrink it\n",
+        }});
+        let many = "CrashLoopBackOff: it ends with exit code 2 (Error): error: two problems; topic b: grow it; topic c: shrink it, see kubectl logs -p";
         let unschedulable = json!({"phase": "Pending", "conditions": [
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"},
         ]});
         let image = "ImagePullBackOff: the image shop/clickstream:1 cannot be pulled";
         let crash = "CrashLoopBackOff: it ends with exit code 2 (Error), see kubectl logs -p";
+        assert!(is_mistake(many) && is_mistake(crash) && !is_mistake(words));
         let mounts = "ContainerCreating: is one of these not found: claim \"lake\", secret \"couchbase\"? See kubectl describe pod";
         for (status, seconds, want) in [
             (
@@ -156,6 +178,7 @@ mod tests {
             (container(&backing_off, &ended, 3), 5, crash),
             (container(&json!({"running": {}}), &ended, 4), 5, crash),
             (container(&backing_off, &with_words, 3), 5, words),
+            (container(&backing_off, &with_many, 3), 5, many),
             (waiting("ContainerCreating", ""), 70, mounts),
             (unschedulable, 70, "no node takes it: 0/3 nodes are available"),
         ] {

@@ -33,7 +33,7 @@ told() { # REASON WORDS
 
 nothing_left() {
     local left
-    left=$(k get deployments,jobs,services,configmaps,pods,poddisruptionbudgets,networkpolicies \
+    left=$(k get deployments,jobs,services,configmaps,pods,poddisruptionbudgets,horizontalpodautoscalers,networkpolicies \
         -l "clickstream.dev/pipeline=$1" -o name)
     echo "$left"
     [ -z "$left" ]

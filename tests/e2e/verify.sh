@@ -9,7 +9,25 @@ verify() {
     rows_by_route
     prove category-sales "transactions=$WORK/category-sales.jsonl"
     prove medallion "ecom_clickstream_raw=$WORK/medallion.jsonl"
+    compare_with_the_lake medallion nightly
     prove dataset-split "views=$WORK/views.jsonl" "purchase=$WORK/purchase.jsonl"
+}
+
+# A schedule, now: what it computes from the archive on the volume is what the pipeline has in its tables. PIPELINE SCHEDULE
+compare_with_the_lake() {
+    local job=$1-$2-now
+    must "$1: its schedule $2 is run now" k create job "$job" "--from=cronjob/$1-schedule-$2"
+    await 180 "$1: the lake is read and computed again, and nothing differs" has_succeeded "$job"
+    k logs "job/$job" | tail -n 3 | sed 's/^/           /'
+    must "the job is cleared away" k delete job "$job"
+}
+
+has_succeeded() { # JOB
+    local said
+    said=$(k get job "$1" -o 'jsonpath={.status.succeeded}/{.status.failed}')
+    echo "succeeded/failed: $said"
+    k logs "job/$1" | tail -n 20
+    [ "${said%/*}" = 1 ]
 }
 
 # The rows of dataset-split as its ingester should write them.

@@ -118,7 +118,10 @@ fn install_upgrade_uninstall(server: &ApiServer) {
     };
     let try_things = ["--set", "devKafka.enabled=true", "--set", "devCouchbase.enabled=true"];
     let (installed, said) = run(&[&["install", RELEASE, chart], &try_things[..]].concat());
-    assert!(installed && said.contains("kubectl -n shop apply -f examples/medallion.yaml"), "{said}");
+    assert!(
+        installed && said.contains("kubectl -n shop apply -f examples/cluster/lake.yaml -f examples/medallion.yaml"),
+        "{said}"
+    );
     assert_eq!(label(&get("podmonitor/clickstream")), "PodMonitor/clickstream");
     assert_eq!(label(&get("prometheusrule/clickstream")), "PrometheusRule/clickstream");
     the_account_may_do_its_work_and_no_more(server);

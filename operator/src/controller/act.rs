@@ -29,9 +29,9 @@ pub(super) struct Acted {
 /// Does the steps that were decided from `observed`.
 pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Reading<Objects>, steps: &[Step]) -> Acted {
     let mut acted = Acted::default();
+    let mut refused: Vec<&Step> = Vec::new();
     for (at, step) in steps.iter().enumerate() {
-        // What was refused may be what still uses it.
-        if acted.stopped.is_some() && is_needed(step) {
+        if is_held_up(step, &refused) {
             continue;
         }
         let done = match step {
@@ -48,10 +48,14 @@ pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Readi
             }
             Err(error) => {
                 let goes_on = is_refused(&error) && !is_needed(step);
-                acted.stopped.get_or_insert((at, error));
+                match &acted.stopped {
+                    None => acted.stopped = Some((at, error)),
+                    Some(_) => tracing::warn!(%step, %error, "this as well"),
+                }
                 if !goes_on {
                     break;
                 }
+                refused.push(step);
             }
         }
     }
@@ -59,7 +63,7 @@ pub(super) async fn carry_out(context: &Context, owner: &Owner, observed: &Readi
 }
 
 /// Whether it is this object that the server does not take, and not the server that fails.
-fn is_refused(error: &ReconcileError) -> bool {
+pub(super) fn is_refused(error: &ReconcileError) -> bool {
     match error {
         ReconcileError::Taken { .. } => true,
         ReconcileError::Api { source, .. } => {
@@ -69,9 +73,28 @@ fn is_refused(error: &ReconcileError) -> bool {
     }
 }
 
-/// Whether pods that come after it mount it, or wait for what it makes.
+/// Whether everything that comes after it needs what it makes.
 fn is_needed(step: &Step) -> bool {
-    matches!(step.object().0, Kind::ConfigMap | Kind::Job)
+    matches!(step, Step::Apply(object) if matches!(object.kind, Kind::ConfigMap | Kind::Job))
+}
+
+/// Whether a step must not be done now that others were refused.
+fn is_held_up(step: &Step, refused: &[&Step]) -> bool {
+    let may_not_be = |kind: Kind, name: &str| {
+        refused.iter().any(|step| matches!(step, Step::Apply(object) if object.kind == kind && object.name == name))
+    };
+    match step {
+        // What is somebody else's would be scaled, or shown to the world.
+        Step::Apply(object) => match object.kind {
+            Kind::HorizontalPodAutoscaler => may_not_be(Kind::Deployment, &object.name),
+            Kind::Ingress => may_not_be(Kind::Service, &object.name),
+            _ => false,
+        },
+        // It may stand in for what could not be made, or be mounted by what could not be deleted.
+        Step::Delete { kind: Kind::HorizontalPodAutoscaler, .. } => false,
+        Step::Delete { kind: Kind::ConfigMap | Kind::Job, .. } => !refused.is_empty(),
+        Step::Delete { .. } => refused.iter().any(|step| matches!(step, Step::Apply(_))),
+    }
 }
 
 /// Has the cluster's last words on a pipeline's objects stand as if they were ours.

@@ -46,8 +46,9 @@ pub(crate) fn follow(wanted: &mut [Object], live: &Objects) {
     for object in wanted.iter_mut().filter(|object| object.kind == Kind::Deployment) {
         let Some((name, limits)) = limits.iter().find(|(name, _)| *name == object.name) else { continue };
         let found = live.get(&(Kind::Deployment, name.clone())).and_then(|found| found["spec"]["replicas"].as_i64());
-        if let Some(found) = found.filter(|found| *found > 0) {
-            object.body["spec"]["replicas"] = Value::from(found.clamp(*limits.start(), *limits.end()));
+        let pods = found.filter(|found| *found > 0).or(object.body["spec"]["replicas"].as_i64()).unwrap_or(1);
+        if pods > 0 {
+            object.body["spec"]["replicas"] = Value::from(pods.min(*limits.end()).max(*limits.start()));
         }
     }
 }
@@ -113,6 +114,7 @@ mod tests {
         assert_eq!(seen(set(|ingester| ingester.replicas = 0), Some(7)), (0, None));
         let observed = set(|ingester| ingester.autoscale.as_mut().unwrap().observe_only = true);
         assert_eq!(seen(observed, Some(7)), (2, None));
+        assert_eq!(seen(set(|ingester| ingester.replicas = 30), None).0, 20, "no more than there may be");
         let (pods, autoscaler) = seen(set(|ingester| ingester.autoscale = None), Some(7));
         assert_eq!((pods, autoscaler), (1, None));
         let other = accepted("multi-sink").spec.ingest[1].clone();

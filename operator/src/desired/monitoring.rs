@@ -96,7 +96,8 @@ fn rules(owner: &Owner, spec: &PipelineSpec) -> Option<Object> {
 }
 
 /// Too small a share of the records of a stream was valid. All pods of serve say the same; one that has just begun still reads it, and
-/// of a stream that is rebuilt under other rules all begin anew: then less is accepted than before, which no record was the cause of.
+/// of a stream that is rebuilt under other rules all begin anew, often as other pods: then less is accepted than before, which no record
+/// was the cause of.
 fn quality(owner: &Owner, of: &str, stream: &str, promised: &Quality) -> Value {
     let over = promised.over.millis.max(QUALITY_OVER_MS_MIN) / 1_000;
     let series =
@@ -108,7 +109,7 @@ fn quality(owner: &Owner, of: &str, stream: &str, promised: &Quality) -> Value {
     let (accepted, invalid) = (came("accepted"), came("invalid"));
     let share = format!("({accepted} >= 0) / ({accepted} + {invalid} > 0)");
     // Beyond the time that is judged, because a sample at its edge is not in a range.
-    let anew = format!("min(resets({}[{}s]))", series("accepted"), over + 2 * QUALITY_OVER_MS_MIN / 1_000);
+    let anew = format!("resets(max({})[{}s:30s])", series("accepted"), over + 2 * QUALITY_OVER_MS_MIN / 1_000);
     let expr = format!("{share} < {} and {invalid} >= 0 and {anew} == 0", promised.target);
     let told = format!("Less of stream {stream} of {} was valid than quality.target promises.", place(owner));
     alert("ClickstreamQuality", ("warning", "1m"), &expr, &told)

@@ -9,7 +9,9 @@ use crate::{
     desired::{Part, schedules::cron_job_name, setup},
     observed::{JobState, LastRun, Objects, Reading, job_state, last_run},
     schedules, trouble,
+    waiting::is_mistake,
 };
+
 /// All of them, in the order in which they are read.
 pub(super) fn conditions(facts: &Facts<'_>, live: &Objects, states: &[(&Part, PartStatus)]) -> Vec<Said> {
     let (accepted, topics, workers) = (accepted(facts), topics(facts, live), workers(facts, states));
@@ -47,12 +49,27 @@ pub(super) fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
         JobState::Failed(why) => {
             said("False", "SetupFailed", format!("{why}; see kubectl logs job/{job}, put it right, and delete the job"))
         }
-        JobState::Absent | JobState::Running => {
-            let why = facts.pulse.waiting.get("setup").map(|why| format!("; it is tried again and again: {why}"));
-            said("False", "SettingUp", format!("topics are being set up{}", why.unwrap_or_default()))
-        }
+        JobState::Absent | JobState::Running => match facts.pulse.waiting.get(SETUP) {
+            None => said("False", "SettingUp", "topics are being set up".into()),
+            Some(why) if is_mistake(why) => said(
+                "False",
+                REFUSED,
+                format!(
+                    "topics cannot be as the spec says; correct the spec or the topics, it is tried again by itself: {why}"
+                ),
+            ),
+            Some(why) => {
+                said("False", "SettingUp", format!("topics are being set up; it is tried again and again: {why}"))
+            }
+        },
     }
 }
+
+/// Who makes the topics, among those that wait.
+pub(super) const SETUP: &str = "setup";
+
+/// Why topics are not ready where somebody has to change something.
+pub(super) const REFUSED: &str = "SetupRefused";
 
 fn workers(facts: &Facts<'_>, states: &[(&Part, PartStatus)]) -> Said {
     let said = |status, reason, message| Said { type_: "WorkersReady", status, reason, message: cut(message) };

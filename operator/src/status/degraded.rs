@@ -2,7 +2,7 @@
 
 use crds::status::PartStatus;
 
-use super::{Facts, Said, cut};
+use super::{Facts, Said, conditions::SETUP, cut};
 use crate::{
     desired::Part,
     observed::{Kind, Objects, Reading},
@@ -25,7 +25,9 @@ pub(super) fn degraded(facts: &Facts<'_>, states: &[(&Part, PartStatus)]) -> Sai
     let told = parts.map(|(part, state)| {
         format!("{}: {}", part.object_name(facts.name), state.message.as_deref().unwrap_or("not ready"))
     });
-    let told: Vec<String> = told.collect();
+    // What ran before goes on, and nobody sees that the change does not come.
+    let setup = facts.pulse.waiting.get(SETUP).map(|why| format!("topics are not set up: {why}"));
+    let told: Vec<String> = setup.into_iter().chain(told).collect();
     match told.is_empty() {
         true => said("False", "NothingFails", "nothing is known to fail".into()),
         false => said("True", "PartsNotReady", format!("{}; the other parts go on", told.join("; "))),

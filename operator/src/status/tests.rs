@@ -125,3 +125,39 @@ fn a_part_that_fails_is_told_apart_from_one_that_starts_and_its_store_with_it() 
         assert_eq!((&*found.0, &*found.1), store, "{what}: {found:?}");
     }
 }
+
+#[test]
+fn topics_that_cannot_be_as_the_spec_says_are_told_apart_from_brokers_that_are_away() {
+    let accepted = accepted("multi-sink");
+    let ends = |code: i32, why: &str| {
+        format!("CrashLoopBackOff: it ends with exit code {code} (Error): error: {why}, see kubectl logs -p")
+    };
+    let (refused, away) = (ends(2, "topic a has 8 partitions"), ends(1, "no broker answers"));
+    for (waits, reason, state) in [
+        (None, "SettingUp", "Progressing"),
+        (Some(refused), "SetupRefused", "Degraded"),
+        (Some(away), "SettingUp", "Progressing"),
+    ] {
+        let pulse =
+            Pulse { waiting: waits.iter().map(|why| ("setup".into(), why.clone())).collect(), ..Pulse::default() };
+        let facts = Facts {
+            name: "multi-sink",
+            couchbase: CouchbaseOperator::Unasked,
+            generation: Some(1),
+            accepted: Some(&accepted),
+            refused: None,
+            plan: None,
+            is_paused: false,
+            pulse: &pulse,
+            observed: &Reading::Known(crate::observed::Objects::new()),
+            steps: &Steps::default(),
+            trouble: None,
+        };
+        let status = status(&facts, None, "2026-01-01T00:00:00Z");
+        let (topics, degraded) = (said(&status, "TopicsReady"), said(&status, "Degraded"));
+        assert_eq!((&*topics.0, &*topics.1), ("False", reason), "{topics:?}");
+        assert!(waits.iter().all(|why| topics.2.contains(why) && degraded.2.contains(why)), "{topics:?} {degraded:?}");
+        assert_eq!(degraded.0 == "True", waits.is_some(), "{degraded:?}");
+        assert!(status.topics.iter().all(|topic| topic.state == state), "{:?}", status.topics);
+    }
+}

@@ -439,3 +439,30 @@ proptest! {
         prop_assert_eq!(live, goal);
     }
 }
+
+/// An autoscaler that nobody wants any more would undo the number of pods each time: it goes before anything waits.
+#[test]
+fn an_autoscaler_goes_at_once_where_nobody_wants_it() {
+    let (mut live, spec) = (Objects::new(), accepted("multi-sink"));
+    settle(&mut live, &spec);
+    let key = (Kind::HorizontalPodAutoscaler, "medallion-ingest-collector".to_owned());
+    assert!(live.contains_key(&key));
+    let mut changed = spec.spec.clone();
+    changed.ingest[0].autoscale = None;
+    changed.tables.truncate(1);
+    changed.sinks.clear();
+    let changed = match accepted::judge("medallion", &changed) {
+        accepted::Verdict::Accept(changed) => *changed,
+        accepted::Verdict::Refuse { message } => panic!("{message}"),
+    };
+    let steps = decide(&owner(), &changed, &Reading::Known(live.clone()));
+    assert!(steps.waits_for.is_some(), "topics are not set up yet: {steps:?}");
+    let (kind, name) = key.clone();
+    assert_eq!(
+        steps.now.iter().filter(|step| **step == Step::Delete { kind, name: name.clone() }).count(),
+        1,
+        "{steps:?}"
+    );
+    settle(&mut live, &changed);
+    assert!(!live.contains_key(&key));
+}

@@ -252,5 +252,10 @@ fn one_leads_and_the_next_takes_over() {
     println!("taken over from the dead in {} ms", died.elapsed().as_millis());
     cluster.apply(&example("category-sales")).unwrap();
     cluster.until("the new leader to work", || cluster.list("jobs").pop());
-    drop(third);
+
+    // One whose lease somebody else took works no more.
+    cluster.patch("lease/clickstream-operator", &json!({"spec": {"holderIdentity": "another"}}), &[]);
+    let ended = third.running.wait(PATIENCE).unwrap();
+    assert!(!ended.status.success() && ended.stderr.contains("the lease is lost"), "{}", ended.stderr);
+    led_by("another");
 }

@@ -41,7 +41,16 @@ fn people_look_after_a_pipeline_with_the_plugin() {
     said(&cluster, &["approve", "orders", hash]);
     cluster.until_condition("orders", "Ready", "True", "Ready");
     assert_eq!(said(&cluster, &["plan", "orders"]), "nothing waits for approval\n");
-    cluster.patch("csp/orders", &json!({"spec": {"apply": "Automatic"}}), &[]);
+
+    // What a change means for data is said before anybody approves it.
+    let before = spec(&cluster);
+    let mut topics = before["topics"].clone();
+    topics[0]["retention"] = json!("1h");
+    cluster.patch("csp/orders", &json!({"spec": {"topics": topics}}), &[]);
+    cluster.until_condition("orders", "Approved", "False", "Waiting");
+    let plan = said(&cluster, &["plan", "orders"]);
+    assert!(plan.contains("topic orders-clicks: keeps events for 1h instead of "), "{plan}");
+    cluster.patch("csp/orders", &json!({"spec": {"topics": before["topics"], "apply": "Automatic"}}), &[]);
 
     let status = said(&cluster, &["status", "orders"]);
     assert!(status.contains("pipeline shop/orders\n") && status.contains("orders-clicks"), "{status}");

@@ -29,6 +29,12 @@ const VALID: &[(&str, [&str; 2], [&str; 2], i32)] = &[
         0,
     ),
     ("a few were judged anew", ["0+100x50 4500+100x9", "0+100x50 4500+100x9"], ["0x50 500x9", "0x50 500x9"], 0),
+    (
+        "a few were judged anew, and by other pods",
+        ["0+100x50 stale", "_x51 4500+100x8"],
+        ["0x50 stale", "_x51 500x8"],
+        0,
+    ),
     ("a pod has begun anew", ["0+100x60", "0+100x50 0 600 3000 5400+100x7"], ["0x60", "0x60"], 0),
 ];
 
