@@ -316,7 +316,10 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     context.metrics.blocked(&key(pipeline), choice.blocked());
     let pulse = feel(context, &owner, &mut choice.runs, &observed, pipeline.status.as_ref()).await;
     let steps = match &choice.runs {
-        Some(accepted) if !choice.is_paused => decide(&owner, accepted, &observed, &pods),
+        Some(accepted) if !choice.is_paused => {
+            let steps = decide(&owner, accepted, &observed, &pods);
+            steps.or_mend(&owner, accepted, &observed, pulse.differences.as_ref(), jiff::Timestamp::now())
+        }
         _ => Steps::default(),
     };
     let Acted { done, overruled, stopped: refused } = carry_out(context, &owner, &observed, &steps.now).await;
@@ -408,7 +411,8 @@ async fn feel(
     let mut memory = lock().get(&key).cloned().unwrap_or_else(|| Memory::of(before));
     if let Reading::Known(live) = observed {
         if !accepted.spec.suspend && memory.is_due(Instant::now()) {
-            let figures = context.scraper.figures(&context.client, &owner.namespace, &owner.name).await;
+            let figures =
+                context.scraper.figures(&context.client, (&owner.namespace, &owner.name), &accepted.hash).await;
             context.metrics.called("pods", matches!(figures.processing, Reading::Known(_)));
             memory.look(Instant::now(), figures);
         }

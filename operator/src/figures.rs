@@ -27,6 +27,17 @@ pub struct Processing {
     pub lag_of: BTreeMap<String, u64>,
 }
 
+/// A topic that is otherwise than the spec says.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
+pub struct TopicDifference {
+    /// The topic.
+    pub topic: String,
+    /// What `clickstream setup` would do about it, or what a person is to do.
+    pub what: String,
+    /// Whether only a person can do it.
+    pub by_hand: bool,
+}
+
 /// One look at the pods.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figures {
@@ -36,6 +47,8 @@ pub struct Figures {
     pub ledger: Reading<LedgerStatus>,
     /// Changed rows that wait, by sink.
     pub sinks: BTreeMap<String, Reading<u64>>,
+    /// Topics that are otherwise than the spec says; nothing where no pod with this very spec has looked.
+    pub topics: Option<Reading<Vec<TopicDifference>>>,
     /// Why pods are not ready, by component.
     pub waiting: BTreeMap<String, String>,
 }
@@ -45,7 +58,7 @@ impl Figures {
     #[must_use]
     pub fn unknown(why: &str) -> Self {
         let (processing, ledger) = (Reading::Unknown(why.into()), Reading::Unknown(why.into()));
-        Self { processing, ledger, sinks: BTreeMap::new(), waiting: BTreeMap::new() }
+        Self { processing, ledger, sinks: BTreeMap::new(), topics: None, waiting: BTreeMap::new() }
     }
 }
 
@@ -149,8 +162,7 @@ pub(crate) mod tests {
         Figures {
             processing: Reading::Known(Processing { processed, lag, lag_of }),
             ledger: Reading::Known(LedgerStatus { read, invalid: read / 10, ..LedgerStatus::default() }),
-            sinks: BTreeMap::new(),
-            waiting: BTreeMap::new(),
+            ..Figures::unknown("")
         }
     }
 

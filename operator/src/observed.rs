@@ -106,7 +106,7 @@ pub type Objects = BTreeMap<(Kind, String), Value>;
 pub type Pods = BTreeMap<String, u32>;
 
 /// A reading.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reading<T> {
     /// The cluster answered.
     Known(T),

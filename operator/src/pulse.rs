@@ -17,7 +17,7 @@ use crds::{
 use crate::{
     accepted::Accepted,
     desired::{Part, Role, parts},
-    figures::{Figures, History, Rates},
+    figures::{Figures, History, Rates, TopicDifference},
     observed::{Objects, Reading, Rollout, rollout},
     scaling::{self, Decision},
 };
@@ -36,6 +36,8 @@ pub struct Pulse {
     pub topics: BTreeMap<String, String>,
     /// Rows that wait, by sink.
     pub sinks: BTreeMap<String, String>,
+    /// Topics that are otherwise than the spec says, where somebody has looked.
+    pub differences: Option<Reading<Vec<TopicDifference>>>,
     /// Why pods are not ready, by component.
     pub waiting: BTreeMap<String, String>,
     /// Share of valid records.
@@ -169,6 +171,7 @@ impl Memory {
             lag: Some(lag),
             topics,
             sinks: figures.sinks.iter().map(sink).collect(),
+            differences: figures.topics.clone(),
             waiting: figures.waiting.clone(),
             quality: self.history.quality().map(|share| format!("{:.2} %", share * 100.0)),
             ledger: match &figures.ledger {

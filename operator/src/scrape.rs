@@ -20,8 +20,8 @@ use kube::{Api, Client, api::ListParams};
 use serde_json::Value;
 
 use crate::{
-    desired::{HEALTH_PORT, PIPELINE_LABEL, SERVE_PORT},
-    figures::{Figures, Processing},
+    desired::{HASH_ANNOTATION, HEALTH_PORT, PIPELINE_LABEL, SERVE_PORT},
+    figures::{Figures, Processing, TopicDifference},
     observed::Reading,
     waiting::{Waits, waits},
 };
@@ -52,8 +52,8 @@ impl Default for Scraper {
 }
 
 impl Scraper {
-    /// Everything that the pods of a pipeline say of it. Who does not answer is unknown.
-    pub async fn figures(&self, client: &Client, namespace: &str, pipeline: &str) -> Figures {
+    /// Everything that the pods of a pipeline say of it, whose spec has this hash. Who does not answer is unknown.
+    pub async fn figures(&self, client: &Client, (namespace, pipeline): (&str, &str), hash: &str) -> Figures {
         let listed = match list(client, namespace, pipeline).await {
             Ok(listed) => listed,
             Err(error) => return Figures::unknown(&format!("failed to list pods: {error}")),
@@ -63,6 +63,7 @@ impl Scraper {
             Some(serve) => self.served(serve).await,
             None => Figures::unknown("no pod of serve runs"),
         };
+        figures.topics = self.topics(&listed, hash).await;
         for (component, addresses) in &pods {
             if let Some(sink) = component.strip_prefix("sink-") {
                 figures.sinks.insert(sink.to_owned(), self.sink_lag(addresses).await);
@@ -128,6 +129,24 @@ impl Scraper {
         figures
     }
 
+    /// What the first pod of serve that has this very spec, and answers, found about the topics. Under another spec they should be
+    /// otherwise.
+    async fn topics(&self, pods: &[Pod], hash: &str) -> Option<Reading<Vec<TopicDifference>>> {
+        let serves = |pod: &&Pod| component(pod).as_deref() == Some("serve") && spec_hash(pod) == Some(hash);
+        for address in pods.iter().filter(serves).filter_map(address) {
+            // One that was made by an older operator does not look.
+            if let Ok(body) = self.get(&address, HEALTH_PORT, "/api/v1/topics/differences").await
+                && let Ok(look) = serde_json::from_slice::<TopicsLook>(&body)
+            {
+                return Some(match look {
+                    TopicsLook::Differences(differences) => Reading::Known(differences),
+                    TopicsLook::Unknown(why) => Reading::Unknown(why),
+                });
+            }
+        }
+        None
+    }
+
     /// Rows that wait in all pods of a sink together: one that does not answer may hold any number.
     async fn sink_lag(&self, addresses: &[String]) -> Reading<u64> {
         let asked = addresses.iter().map(|address| self.get(address, HEALTH_PORT, "/metrics"));
@@ -174,6 +193,14 @@ impl Scraper {
     }
 }
 
+/// What `GET /api/v1/topics/differences` says.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum TopicsLook {
+    Differences(Vec<TopicDifference>),
+    Unknown(String),
+}
+
 fn place(address: &str, port: u16) -> Result<SocketAddr, String> {
     let address = address.parse().map_err(|_| format!("{address} is no address"))?;
     Ok(SocketAddr::new(address, port))
@@ -188,6 +215,11 @@ async fn list(client: &Client, namespace: &str, pipeline: &str) -> Result<Vec<Po
 
 fn component(pod: &Pod) -> Option<String> {
     pod.metadata.labels.as_ref()?.get("app.kubernetes.io/component").cloned()
+}
+
+/// The spec that a pod was started with.
+fn spec_hash(pod: &Pod) -> Option<&str> {
+    pod.metadata.annotations.as_ref()?.get(HASH_ANNOTATION).map(String::as_str)
 }
 
 /// Where a pod that runs can be asked.
@@ -288,6 +320,30 @@ mod tests {
         }
         assert_eq!(SERVE_PORTS, [HEALTH_PORT, SERVE_PORT]);
         [health, older, readers, closed].iter().for_each(|(_, server)| server.abort());
+    }
+
+    #[tokio::test]
+    async fn only_a_pod_with_the_very_spec_is_asked_about_topics() {
+        let look =
+            r#"{"differences": [{"topic": "views", "what": "set views: retention.ms=1 (it is 2)", "by_hand": false}]}"#;
+        let router = Router::new().route("/api/v1/topics/differences", get(move || async move { look }));
+        // The port is one for all pods: this test needs an address of its own.
+        let listener = tokio::net::TcpListener::bind(("127.77.1.1", HEALTH_PORT)).await.unwrap();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let pod = |component: &str, hash: &str, address: &str| -> Pod {
+            let labels = json!({"app.kubernetes.io/component": component});
+            let metadata = json!({"labels": labels, "annotations": {HASH_ANNOTATION: hash}});
+            serde_json::from_value(json!({"metadata": metadata, "status": {"phase": "Running", "podIP": address}}))
+                .unwrap()
+        };
+        let (silent, answers) = ("127.77.1.2", "127.77.1.1");
+        let pods = [pod("process", "new", answers), pod("serve", "old", answers)];
+        let scraper = Scraper::default();
+        assert_eq!(scraper.topics(&pods, "new").await, None);
+        let pods = [pod("serve", "new", silent), pod("serve", "new", answers)];
+        let Some(Reading::Known(told)) = scraper.topics(&pods, "new").await else { panic!("nobody answered") };
+        assert!(told.len() == 1 && told[0].topic == "views" && !told[0].by_hand, "{told:?}");
+        server.abort();
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use crate::{
     accepted::Accepted,
     choice::Refusal,
     desired::{PIPELINE_LABEL, Part, Role, couchbase::CouchbaseOperator, parts},
+    figures::TopicDifference,
     observed::{Objects, Reading, rollout},
     pulse::Pulse,
     steps::Steps,
@@ -138,21 +139,33 @@ fn process(facts: &Facts<'_>, live: &Objects, parts: &[Part]) -> Option<ProcessS
     })
 }
 
-/// Topics are as the Job of the spec left them; how far they are read is as serve says.
+/// Topics are as the Job of the spec left them, but for those that serve finds otherwise; how far they are read is as serve says.
 fn topic_states(facts: &Facts<'_>, live: &Objects) -> Vec<PartStatus> {
     let said = conditions::topics(facts, live);
     let (state, message) = match (said.status, said.reason) {
         ("True", _) => ("Ready", None),
         ("Unknown", _) => ("Unknown", Some(said.message)),
-        (_, "SetupFailed" | conditions::REFUSED) => ("Degraded", Some(said.message)),
+        (_, "SetupFailed" | conditions::REFUSED) => (degraded::DEGRADED, Some(said.message)),
         _ => ("Progressing", Some(said.message)),
     };
     let topics = facts.accepted.iter().flat_map(|accepted| &accepted.spec.topics);
-    let topic = |topic: &crds::spec::Topic| PartStatus {
-        name: topic.name.clone(),
-        state: state.into(),
-        message: message.clone(),
-        lag: facts.pulse.topics.get(&topic.name).cloned(),
+    let differences = match &facts.pulse.differences {
+        Some(Reading::Known(differences)) => differences.as_slice(),
+        _ => &[],
+    };
+    let topic = |topic: &crds::spec::Topic| {
+        let mut told = differences.iter().filter(|one| one.topic == topic.name).peekable();
+        let (state, message) = match said.reason {
+            conditions::DIFFER if told.peek().is_none() => ("Ready", None),
+            conditions::DIFFER => {
+                let told: Vec<&TopicDifference> = told.collect();
+                let state = if told.iter().any(|one| one.by_hand) { degraded::DEGRADED } else { "Progressing" };
+                (state, Some(told.iter().map(|one| one.what.as_str()).collect::<Vec<_>>().join("; ")))
+            }
+            _ => (state, message.clone()),
+        };
+        let lag = facts.pulse.topics.get(&topic.name).cloned();
+        PartStatus { name: topic.name.clone(), state: state.into(), message, lag }
     };
     topics.map(topic).collect()
 }

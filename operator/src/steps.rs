@@ -6,13 +6,15 @@ mod pods;
 
 use std::fmt;
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use self::differences::covers;
 use crate::{
     accepted::{self, Accepted},
     consequences::consequences,
-    desired::{self, MANIFEST_KEY, Object, Owner, setup},
+    desired::{self, HASH_ANNOTATION, MANIFEST_KEY, Object, Owner, setup},
+    figures::TopicDifference,
     observed::{JobState, Kind, Objects, Pods, Reading, Rollout, job_state, rollout},
 };
 
@@ -70,7 +72,7 @@ pub struct Steps {
 
 /// Decides.
 ///
-/// Topics come before whoever reads them: until the Job of this spec is done, the last spec whose Job was done is kept as it
+/// Topics come before whoever reads them: until the Job of this spec was done once, the last spec whose Job was done is kept as it
 /// is, with the present numbers of pods. Of the Deployments that a changed spec restarts, one at a time; those that only
 /// change their number of pods do not wait.
 #[must_use]
@@ -93,13 +95,16 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, p
     before.into_iter().filter(|object| differs(live, object)).for_each(|object| steps.apply(object));
     let job = setup::job(owner, accepted);
     let state = job_state(live, &job.name);
-    let last = (state != JobState::Complete).then(|| last_set_up(owner, accepted, live)).flatten();
+    let was_set_up = state == JobState::Complete || was_set_up(live, &accepted.hash);
+    let last = (!was_set_up).then(|| last_set_up(owner, accepted, live)).flatten();
     let last = last.map(|last| wanted(owner, &last, live));
     // One that nobody wants would undo what is said about numbers, each time.
     let scaled = last.as_ref().unwrap_or(&all);
     steps.now.extend(unwanted(live, scaled).filter(|step| step.object().0 == Kind::HorizontalPodAutoscaler));
-    if let Some(last) = &last {
-        roll(&mut steps, live, last.iter().collect());
+    match &last {
+        Some(last) => roll(&mut steps, live, last.iter().collect()),
+        None if was_set_up => roll(&mut steps, live, after),
+        None => {}
     }
     match state {
         JobState::Absent => {
@@ -112,7 +117,6 @@ pub fn decide(owner: &Owner, accepted: &Accepted, observed: &Reading<Objects>, p
             steps.waits_for = Some(format!("topics and buckets to be put right ({why}); see {logs}"));
         }
         JobState::Complete => {
-            roll(&mut steps, live, after);
             steps.waits_for =
                 steps.waits_for.or_else(|| stops.map(|role| format!("the pods of {} to stop", role.name())));
             if steps.waits_for.is_none() {
@@ -207,7 +211,41 @@ fn last_set_up(owner: &Owner, present: &Accepted, live: &Objects) -> Option<Acce
     Some(newest.with_numbers_of(&present.spec))
 }
 
+/// Whether topics were once set up as this spec says: before that, no Deployment has it. Its Job may run again.
+fn was_set_up(live: &Objects, hash: &str) -> bool {
+    let deployments = live.iter().filter(|((kind, _), _)| *kind == Kind::Deployment);
+    deployments
+        .map(|(_, found)| &found["spec"]["template"]["metadata"]["annotations"][HASH_ANNOTATION])
+        .any(|of| of == hash)
+}
+
+/// How long the Job is left alone before it is run again: whoever sets a topic otherwise each time is not fought.
+const SET_UP_EVERY: SignedDuration = SignedDuration::from_mins(5);
+
 impl Steps {
+    /// The same; or, where there is nothing to do and topics were set otherwise since the Job was done: away with it, so that it
+    /// runs again. What only a person can put right it would refuse.
+    #[must_use]
+    pub fn or_mend(
+        self,
+        owner: &Owner,
+        accepted: &Accepted,
+        observed: &Reading<Objects>,
+        differences: Option<&Reading<Vec<TopicDifference>>>,
+        now: Timestamp,
+    ) -> Self {
+        let (Reading::Known(live), Some(Reading::Known(differences))) = (observed, differences) else { return self };
+        let name = setup::job_name(&owner.name, &accepted.hash);
+        let is_mendable = !differences.is_empty() && differences.iter().all(|one| !one.by_hand);
+        let made_at = || live.get(&(Kind::Job, name.clone()))?["metadata"]["creationTimestamp"].as_str()?.parse().ok();
+        let is_old = || made_at().is_none_or(|made_at: Timestamp| now.duration_since(made_at) >= SET_UP_EVERY);
+        if self != Self::default() || !is_mendable || job_state(live, &name) != JobState::Complete || !is_old() {
+            return self;
+        }
+        let waits_for = Some("topics to be put right".into());
+        Self { now: vec![Step::Delete { kind: Kind::Job, name }], waits_for }
+    }
+
     pub(crate) fn apply(&mut self, object: &Object) {
         self.now.push(Step::Apply(object.clone()));
     }

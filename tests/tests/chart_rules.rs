@@ -91,6 +91,12 @@ const ROWS: &[Row] = &[
         &[],
     ),
     (
+        "somebody sets a topic otherwise",
+        &[LEADS, ("clickstream_topic_differences{WEB}", "0x5 1x25")],
+        &["ClickstreamTopicsDiffer"],
+    ),
+    ("and it is put right", &[LEADS, ("clickstream_topic_differences{WEB}", "1x10 0x20")], &[]),
+    (
         "a receiver refuses",
         &[LEADS, (r#"clickstream_notifications_total{WEB, outcome="failed"}"#, "0x25 1x5")],
         &["ClickstreamAlertNotTold"],

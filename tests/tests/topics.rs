@@ -16,7 +16,7 @@ use tests::{
     binary::{Ended, free_address, run},
     kafka::{Broker, make_topic, raw_records, set_topic, topic_fact},
     random::Random,
-    roles::{PATIENCE, Role, UNASKED, role},
+    roles::{PATIENCE, Role, UNASKED, get, role, wait},
     sales::over_http,
 };
 
@@ -121,10 +121,24 @@ fn what_the_manifest_names_is_set_and_nothing_else() {
     assert!(done.status.success(), "{}{}", done.stdout, done.stderr);
     let is = |topic: &str, setting: &str| topic_fact(&checked, topic).unwrap().unwrap().settings[setting].clone();
 
+    let page = free_address().unwrap();
+    let mut serve = Role::start("serve", &file, &["--listen", &page]).unwrap();
+    serve.wait_until_ready().unwrap();
+    let look = || get(&page, "/api/v1/topics/differences");
+    wait("nothing differs", look, |told| *told == Some(json!({"differences": []})));
+
     // By hand: what the manifest names, what it does not name, and what the pipeline needs.
     set_topic(&checked, "views", &[("segment.ms", "7200000"), ("min.compaction.lag.ms", "5")]).unwrap();
     set_topic(&checked, "seen", &[("retention.ms", "1000")]).unwrap();
     set_topic(&checked, "cared.shuffle", &[("retention.ms", "3600000"), ("flush.ms", "77")]).unwrap();
+    let told = |topic: &str, what: &str| json!({"topic": topic, "what": what, "by_hand": false});
+    let differ = [
+        told("views", "set views: segment.ms=3600000 (it is 7200000)"),
+        told("cared.shuffle", "set cared.shuffle: retention.ms=-1 (it is 3600000)"),
+    ];
+    wait("both are told", look, |told| *told == Some(json!({ "differences": differ })));
+    assert_eq!(serve.figure("clickstream_topic_differences").unwrap(), Some(2.0));
+    serve.end_in_order().unwrap();
     let file = said("14d", "zstd");
     let views = "set views: compression.type=zstd (it is lz4), retention.ms=1209600000 (it is 604800000), \
                  segment.ms=3600000 (it is 7200000)";

@@ -34,7 +34,7 @@ fn accepted(facts: &Facts<'_>) -> Said {
     }
 }
 
-/// Whether the Job of this spec made its topics as it says. Stores are the matter of their sinks.
+/// Whether the Job of this spec made its topics as it says, and they still are. Stores are the matter of their sinks.
 pub(super) fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
     let said = |status, reason, message: String| Said { type_: "TopicsReady", status, reason, message: cut(message) };
     let Some(accepted) = facts.accepted else {
@@ -45,7 +45,23 @@ pub(super) fn topics(facts: &Facts<'_>, live: &Objects) -> Said {
     }
     let job = setup::job_name(facts.name, &accepted.hash);
     match job_state(live, &job) {
-        JobState::Complete => said("True", "Ready", "topics are as the spec says".into()),
+        JobState::Complete => match &facts.pulse.differences {
+            None => said("True", "Ready", "topics are as the spec says".into()),
+            Some(Reading::Known(differences)) if differences.is_empty() => {
+                said("True", "Ready", "topics are as the spec says".into())
+            }
+            Some(Reading::Known(differences)) => {
+                let told: Vec<&str> = differences.iter().map(|one| one.what.as_str()).collect();
+                let next = match differences.iter().any(|one| one.by_hand) {
+                    true => "correct the spec or the topics; it is looked at again by itself",
+                    false => "setup runs again by itself",
+                };
+                said("False", DIFFER, format!("topics are not as the spec says any more; {next}: {}", told.join("; ")))
+            }
+            Some(Reading::Unknown(why)) => {
+                said("Unknown", "BrokersSilent", format!("nobody knows whether topics are as the spec says: {why}"))
+            }
+        },
         JobState::Failed(why) => {
             said("False", "SetupFailed", format!("{why}; see kubectl logs job/{job}, put it right, and delete the job"))
         }
@@ -70,6 +86,9 @@ pub(super) const SETUP: &str = "setup";
 
 /// Why topics are not ready where somebody has to change something.
 pub(super) const REFUSED: &str = "SetupRefused";
+
+/// Why topics are not ready that were.
+pub(super) const DIFFER: &str = "TopicsDiffer";
 
 fn workers(facts: &Facts<'_>, states: &[(&Part, PartStatus)]) -> Said {
     let said = |status, reason, message| Said { type_: "WorkersReady", status, reason, message: cut(message) };

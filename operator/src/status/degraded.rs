@@ -27,7 +27,12 @@ pub(super) fn degraded(facts: &Facts<'_>, states: &[(&Part, PartStatus)]) -> Sai
     });
     // What ran before goes on, and nobody sees that the change does not come.
     let setup = facts.pulse.waiting.get(SETUP).map(|why| format!("topics are not set up: {why}"));
-    let told: Vec<String> = setup.into_iter().chain(told).collect();
+    let topics = match &facts.pulse.differences {
+        Some(Reading::Known(differences)) => differences.as_slice(),
+        _ => &[],
+    };
+    let topics = topics.iter().filter(|one| one.by_hand).map(|one| format!("topics need a hand: {}", one.what));
+    let told: Vec<String> = setup.into_iter().chain(topics).chain(told).collect();
     match told.is_empty() {
         true => said("False", "NothingFails", "nothing is known to fail".into()),
         false => said("True", "PartsNotReady", format!("{}; the other parts go on", told.join("; "))),

@@ -161,3 +161,52 @@ fn topics_that_cannot_be_as_the_spec_says_are_told_apart_from_brokers_that_are_a
         assert!(status.topics.iter().all(|topic| topic.state == state), "{:?}", status.topics);
     }
 }
+
+#[test]
+fn topics_that_somebody_set_otherwise_are_told_each_by_itself() {
+    let accepted = accepted("multi-sink");
+    let name = accepted.spec.topics[0].name.clone();
+    let job = json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+    let objects: Objects = [((Kind::Job, crate::desired::setup::job_name("multi-sink", &accepted.hash)), job)].into();
+    let differs = |topic: &str, by_hand: bool| TopicDifference {
+        topic: topic.into(),
+        what: format!("set {topic}: retention.ms=1 (it is 2)"),
+        by_hand,
+    };
+    let known = |differences: Vec<TopicDifference>| Some(Reading::Known(differences));
+    for (differences, wanted, state, degraded) in [
+        (None, ("True", "Ready"), "Ready", false),
+        (known(vec![]), ("True", "Ready"), "Ready", false),
+        (known(vec![differs(&name, false)]), ("False", "TopicsDiffer"), "Progressing", false),
+        (known(vec![differs(&name, true)]), ("False", "TopicsDiffer"), "Degraded", true),
+        // The pipeline's own are in no list of the status.
+        (known(vec![differs("multi-sink.results", true)]), ("False", "TopicsDiffer"), "Ready", true),
+        (Some(Reading::Unknown("silent".into())), ("Unknown", "BrokersSilent"), "Unknown", false),
+    ] {
+        let pulse = Pulse { differences: differences.clone(), ..Pulse::default() };
+        let facts = Facts {
+            name: "multi-sink",
+            couchbase: CouchbaseOperator::Unasked,
+            generation: Some(1),
+            accepted: Some(&accepted),
+            refused: None,
+            plan: None,
+            is_paused: false,
+            pulse: &pulse,
+            observed: &Reading::Known(objects.clone()),
+            steps: &Steps::default(),
+            trouble: None,
+        };
+        let status = status(&facts, None, "2026-01-01T00:00:00Z");
+        let topics = said(&status, "TopicsReady");
+        assert_eq!((&*topics.0, &*topics.1), wanted, "{topics:?}");
+        let other = if wanted.0 == "Unknown" { "Unknown" } else { "Ready" };
+        for topic in &status.topics {
+            assert_eq!(topic.state, if topic.name == name { state } else { other }, "{differences:?}");
+        }
+        assert_eq!(said(&status, "Degraded").0 == "True", degraded, "{differences:?}");
+        if let Some(Reading::Known(differences)) = &differences {
+            assert!(differences.iter().all(|one| topics.2.contains(&one.what)), "{topics:?}");
+        }
+    }
+}

@@ -97,6 +97,49 @@ fn another_operator_with_another_image_restarts_nothing_until_the_spec_changes()
 }
 
 #[test]
+fn topics_that_were_set_otherwise_are_set_up_again_and_nothing_waits_for_it() {
+    let (mut live, spec) = (Objects::new(), accepted("medallion"));
+    settle(&mut live, &spec);
+    let job = (Kind::Job, setup::job_name("medallion", &spec.hash));
+    live.get_mut(&job).unwrap()["metadata"]["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let difference =
+        |by_hand: bool| TopicDifference { topic: "events".into(), what: "set events: a=1".into(), by_hand };
+    let differ = |differences: Vec<TopicDifference>| Some(Reading::Known(differences));
+    let mended = |live: &Objects, differences: Option<Reading<Vec<TopicDifference>>>, now: &str| {
+        let observed = Reading::Known(live.clone());
+        let now = format!("2026-01-01T00:{now}:00Z").parse().unwrap();
+        decide(&owner(), &spec, &observed).or_mend(&owner(), &spec, &observed, differences.as_ref(), now)
+    };
+    for (what, differences, now) in [
+        ("they are as they should be", differ(vec![]), "30"),
+        ("nobody has looked", None, "30"),
+        ("nobody knows", Some(Reading::Unknown("silent".into())), "30"),
+        ("a person has to do something first", differ(vec![difference(false), difference(true)]), "30"),
+        ("it was put right a moment ago", differ(vec![difference(false)]), "04"),
+    ] {
+        assert_eq!(mended(&live, differences, now), Steps::default(), "{what}");
+    }
+    let steps = mended(&live, differ(vec![difference(false)]), "06");
+    assert_eq!(steps.now, [Step::Delete { kind: Kind::Job, name: job.1.clone() }]);
+    // Something else is to be done first.
+    let process = (Kind::Deployment, "medallion-process".to_owned());
+    let mut drifted = live.clone();
+    drifted.get_mut(&process).unwrap()["spec"]["replicas"] = json!(7);
+    let only = |steps: &Steps| matches!(&steps.now[..], [Step::Apply(object)] if object.name == process.1);
+    assert!(only(&mended(&drifted, differ(vec![difference(false)]), "06")));
+
+    // It is made again; whoever scales or restarts meanwhile does not wait for brokers.
+    carry_out(&mut live, &steps);
+    let again = decide(&owner(), &spec, &Reading::Known(live.clone()));
+    assert!(matches!(&again.now[..], [Step::Apply(object)] if object.name == job.1), "{:?}", again.now);
+    carry_out(&mut live, &again);
+    live.get_mut(&job).unwrap()["status"] = json!({});
+    live.get_mut(&process).unwrap()["spec"]["replicas"] = json!(7);
+    let meanwhile = decide(&owner(), &spec, &Reading::Known(live));
+    assert!(only(&meanwhile) && meanwhile.waits_for.is_some(), "{meanwhile:?}");
+}
+
+#[test]
 fn a_suspended_pipeline_stops_in_the_order_in_which_events_flow() {
     let (mut live, spec) = (Objects::new(), accepted("medallion"));
     settle(&mut live, &spec);

@@ -61,10 +61,12 @@ struct Stage {
     act: fn(&mut Store),
 }
 
-const STAGES: [Stage; 8] = [
+const STAGES: [Stage; 9] = [
     Stage { name: "create", act: |store| store.change(&pipeline(), |object| *object = example()) },
     // Another spec, with another hash: all pods restart, and what is too many goes.
     Stage { name: "change", act: |store| spec(store, |spec| spec["sinks"].as_array_mut().unwrap().truncate(1)) },
+    // As the operator does itself where topics were set otherwise.
+    Stage { name: "set up again", act: |store| assert!(store.delete(&job(store))) },
     Stage { name: "scale", act: |store| spec(store, |spec| spec["process"]["replicas"] = json!(3)) },
     Stage { name: "suspend", act: |store| spec(store, |spec| spec["suspend"] = json!(true)) },
     Stage { name: "resume", act: |store| spec(store, |spec| spec["suspend"] = json!(false)) },
@@ -75,6 +77,11 @@ const STAGES: [Stage; 8] = [
 
 fn pipeline() -> Key {
     ("clickstreampipelines".into(), PIPELINE.into())
+}
+
+/// The Job of the present spec.
+fn job(store: &Store) -> Key {
+    store.objects.keys().find(|(plural, _)| plural == "jobs").unwrap().clone()
 }
 
 /// Limits that the present number of pods does not keep.

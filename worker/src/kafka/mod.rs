@@ -23,6 +23,7 @@ pub mod waiting;
 pub mod names;
 pub mod topics;
 pub mod steps;
+pub mod upkeep;
 mod settings;
 pub mod admin;
 

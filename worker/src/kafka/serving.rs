@@ -1,4 +1,4 @@
-//! Serving a fleet: results into SQLite by one thread, facts about the group by another, HTTP over both.
+//! Serving a fleet: results into SQLite by one thread, facts about the group by another, topics looked at by a third; HTTP over all.
 
 use std::{
     collections::BTreeMap,
@@ -26,6 +26,7 @@ use super::{
     letters::KafkaLetters,
     names::Names,
     tailing::Fleet,
+    upkeep::Upkeep,
 };
 use crate::{
     clock,
@@ -37,7 +38,7 @@ use crate::{
     metrics::ledger::Ledger,
     ports::LogError,
     serve::{
-        self, Live, PartitionStatus, PipelineInfo, ServeState, Shown, State, Status,
+        self, Live, PartitionStatus, PipelineInfo, ServeState, Shown, State, Status, TopicsLook,
         background::{self, Background},
     },
     tail::{Tail, TailError, TopicInfo},
@@ -63,6 +64,8 @@ struct Board {
     topics: Mutex<BTreeMap<u32, Vec<String>>>,
     /// Written by the thread of facts, read by requests.
     status: Mutex<Status>,
+    /// Written by the thread that looks at the topics, read by requests.
+    topics_look: Mutex<TopicsLook>,
     /// The first thread that failed says why.
     failure: Mutex<Option<String>>,
 }
@@ -108,6 +111,7 @@ pub fn run(
         caught_up: AtomicBool::new(false),
         status: Mutex::new(Status { started_at, ..Status::default() }),
         topics: Mutex::new(feeding.view().topics.clone()),
+        topics_look: Mutex::new(TopicsLook::Unknown("nobody has looked yet".into())),
         failure: Mutex::new(None),
     });
     let (shown, streams) = (feeding.shown(), Arc::new(feeding.view().streams.clone()));
@@ -121,6 +125,15 @@ pub fn run(
             let (cluster, names) = (cluster.clone(), names.clone());
             let lag = gauge(&metrics, "clickstream_process_lag_events", "Raw records that are not processed yet.")?;
             move |board| gather_facts(&cluster, &names, &lag, board)
+        })?,
+        spawn("topics", &board, {
+            let upkeep = Upkeep::open(cluster, &names, checked.clone())?;
+            let help = "What is otherwise about topics than the manifest says.";
+            let count = gauge(&metrics, "clickstream_topic_differences", help)?;
+            move |board| {
+                upkeep.run(&board.topics_look, &count, &board.stop);
+                Ok(())
+            }
         })?,
     ];
     let fleet = Fleet { cluster: cluster.clone(), names, plan: Arc::new(plan.clone()), streams };
@@ -262,6 +275,10 @@ impl Live for FleetPipeline {
 
     fn topics(&self) -> Result<Vec<TopicInfo>, LogError> {
         self.fleet.topics()
+    }
+
+    fn topics_look(&self) -> TopicsLook {
+        self.board.topics_look.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn tail(&self, topic: &str, last: u64) -> Result<Tail, TailError> {

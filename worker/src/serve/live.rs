@@ -41,6 +41,11 @@ pub trait Live: Send + Sync {
     /// When the log cannot be read.
     fn topics(&self) -> Result<Vec<TopicInfo>, LogError>;
 
+    /// Whether its topics are as the manifest says. Those that nobody else can reach always are.
+    fn topics_look(&self) -> TopicsLook {
+        TopicsLook::Known(Vec::new())
+    }
+
     /// A reader of a topic, from its newest `last` records on. Called from a blocking thread.
     ///
     /// # Errors
@@ -114,6 +119,28 @@ pub struct PartitionStatus {
     pub position: u64,
     /// Offset behind the last record.
     pub end: u64,
+}
+
+/// What a look at the topics came to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TopicsLook {
+    /// What is otherwise than the manifest says; nothing, mostly.
+    #[serde(rename = "differences")]
+    Known(Vec<TopicDifference>),
+    /// Nobody knows, and why.
+    Unknown(String),
+}
+
+/// A topic that is otherwise than the manifest says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicDifference {
+    /// The topic.
+    pub topic: String,
+    /// What `clickstream setup` would do about it, or what a person is to do.
+    pub what: String,
+    /// Whether only a person can do it.
+    pub by_hand: bool,
 }
 
 /// A sink.

@@ -39,7 +39,7 @@ use tokio::{
 };
 
 pub use self::{
-    live::{IngestStatus, Live, PartitionStatus, SinkStatus, State, Status},
+    live::{IngestStatus, Live, PartitionStatus, SinkStatus, State, Status, TopicDifference, TopicsLook},
     pipeline::{AlertInfo, PipelineInfo, QualityInfo, StreamInfo},
     routes::{OPENAPI, paths},
     shown::Shown,
@@ -74,7 +74,7 @@ pub(crate) struct Shared {
     stopping: watch::Receiver<bool>,
 }
 
-/// Where every event went and how far processing is, as the same paths of the API tell it, for the health port: the operator
+/// Where every event went, how far processing is and whether topics are as they should be, as the same paths of the API tell it, for the health port: the operator
 /// asks there, and has no token. It says no more than the metrics on that port do. Its one query at a time is none of those
 /// that readers share.
 pub fn figures(state: ServeState) -> Router {

@@ -39,6 +39,7 @@ fn api() -> Routes {
         ("/api/v1/dead-letters/{id}", get(dead_letters::show)),
         ("/api/v1/dead-letters/replay", post(dead_letters::replay)),
         ("/api/v1/topics", get(topics::list)),
+        ("/api/v1/topics/differences", get(topics::differences)),
         ("/api/v1/topics/{topic}/events", get(topics::events)),
         ("/api/v1/status", get(answers::status)),
         ("/api/v1/dashboard", get(answers::dashboard)),
@@ -80,11 +81,12 @@ pub fn router(shared: Arc<Shared>, extra: Router) -> Router {
         .layer(middleware::from_fn(in_time))
 }
 
-/// What the operator asks: two paths of the API, as they are there.
+/// What the operator asks: three paths of the API, as they are there.
 pub fn figures(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/api/v1/ledger", get(answers::ledger))
         .route("/api/v1/status", get(answers::status))
+        .route("/api/v1/topics/differences", get(topics::differences))
         .with_state(shared)
         .layer(middleware::from_fn(in_time))
 }

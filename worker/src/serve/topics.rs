@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::{Shared, limits, problem::Problem};
+use super::{Shared, TopicsLook, limits, problem::Problem};
 use crate::tail::{Tail, TailError, TopicEvent};
 
 /// Parameters of a topic's events.
@@ -32,6 +32,11 @@ pub async fn list(State(shared): State<Arc<Shared>>) -> Result<Json<Value>, Prob
     let asked = tokio::task::spawn_blocking(move || shared.state.live.topics()).await;
     let topics = asked.map_err(|error| Problem::ours(&error))?.map_err(|error| Problem::ours(&error))?;
     Ok(Json(json!({ "topics": topics })))
+}
+
+/// `GET /api/v1/topics/differences`.
+pub async fn differences(State(shared): State<Arc<Shared>>) -> Json<TopicsLook> {
+    Json(shared.state.live.topics_look())
 }
 
 /// `GET /api/v1/topics/{topic}/events`: `events` events `{"events": […]}`, from the newest `last` of each partition on.

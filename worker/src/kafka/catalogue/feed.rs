@@ -86,12 +86,18 @@ impl CatalogueFeed {
         }
     }
 
+    /// Whether everything was read that was there when it began.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.feed.is_caught_up()
+    }
+
     /// Reads everything that is there.
     ///
     /// # Errors
     /// Where waiting does not help.
     pub fn whole(&mut self) -> Result<(), LogError> {
-        while !self.feed.is_caught_up() {
+        while !self.is_whole() {
             self.look(REQUEST_TIME_MAX)?;
         }
         Ok(())
