@@ -24,9 +24,10 @@ choose_cluster() {
     OWN=1
     IMAGE=localhost/clickstream:e2e
     KAFKA_IMAGE=localhost/kafka:e2e
-    # What it builds stays for the next time, beside what the other tests build with it; what runs is temporary.
+    # What it builds stays for the next time, beside what the other tests build with it. What runs has one place on a machine,
+    # whatever clone it was started from: addresses and ports are the machine's, and a suite that was killed leaves them taken.
     export K8S_BIN=$ROOT/target/tools/kubernetes/bin K8S_IMAGES=$ROOT/target/tools/kubernetes/images
-    export K8S_STATE=$WORK/cluster K8S_NODES=${K8S_NODES:-3}
+    export K8S_STATE=${K8S_STATE:-/var/lib/clickstream-e2e} K8S_NODES=${K8S_NODES:-3}
     KUBECTL=$K8S_BIN/kubectl
     HELM=$K8S_BIN/helm
 }
@@ -34,12 +35,17 @@ choose_cluster() {
 # start_cluster: nodes and images; nothing to do where the user brought them.
 start_cluster() {
     [ -n "$OWN" ] || return 0
+    exec {LOCK}>"$K8S_STATE.lock"
+    flock --wait 30 "$LOCK" || { OWN=; fail "another run of the suite has its cluster in $K8S_STATE: one at a time"; }
+    # `down` does nothing without the directory; with it, it removes whatever a run that was killed has left.
+    mkdir -p "$K8S_STATE"
+    "$KIT/down"
     "$KIT/build" >"$WORK/build.log" 2>&1 || { tail -20 "$WORK/build.log"; fail "the kit did not build"; }
     say "programs of the cluster are there"
     clickstream_image "$WORK/clickstream.tar" "$IMAGE"
     kafka_image "$WORK/kafka.tar" "$KAFKA_IMAGE"
     say "images made: $(du -h "$WORK/clickstream.tar" "$WORK/kafka.tar" | awk '{print $1}' | paste -sd' ')"
-    KUBECONFIG=$("$KIT/up" 2>"$WORK/up.log") || { tail -20 "$WORK/up.log"; fail "the cluster did not come up"; }
+    KUBECONFIG=$("$KIT/up" 2>"$WORK/up.log" {LOCK}>&-) || { tail -20 "$WORK/up.log"; fail "the cluster did not come up"; }
     export KUBECONFIG
     say "$K8S_NODES nodes ready"
     "$KIT/load-image" "$WORK/clickstream.tar" >/dev/null

@@ -1,8 +1,8 @@
 # What befalls pipelines in a cluster, under load: each scene says what is to be seen afterwards. Sourced.
 # shellcheck shell=bash
 
-SCENES=(tell_rarely scale scale_by_load scale_by_hpa kill_pods kill_broker change_with_a_dying_operator upgrade_and_roll_back
-    refuse_an_invalid_change suspend_and_resume lose_a_node)
+SCENES=(tell_rarely scale scale_by_load scale_by_hpa kill_pods kill_broker set_a_topic_otherwise
+    change_with_a_dying_operator upgrade_and_roll_back refuse_an_invalid_change topic_is_put_right suspend_and_resume lose_a_node)
 
 disturb() {
     local scene
@@ -125,6 +125,26 @@ kill_broker() {
     await 60 "kafka-1 is another pod" another
     await 180 "three brokers ready again" k rollout status statefulset/kafka --timeout=5s
     for name in "${PIPELINES[@]}"; do goes_on "$name" "three brokers again"; done
+}
+
+setup_of() { k get jobs -l "clickstream.dev/pipeline=$1,app.kubernetes.io/component=setup" -o 'jsonpath={.items[*].metadata.uid}'; }
+
+# Behind everybody's back. It is put right while other things happen.
+set_a_topic_otherwise() {
+    SETUP_BEFORE=$(setup_of medallion)
+    must "somebody sets ecom_clickstream_raw otherwise: retention.ms=86400000" k exec kafka-0 -- java -Xmx128m -XX:TieredStopAtLevel=1 \
+        -cp '/opt/kafka/libs/*' kafka.admin.ConfigCommand --bootstrap-server localhost:9092 --alter \
+        --entity-type topics --entity-name ecom_clickstream_raw --add-config retention.ms=86400000
+}
+
+topic_is_put_right() {
+    another_setup() { local now; now=$(setup_of medallion); echo "Jobs: $now"; [ -n "$now" ] && [ "$now" != "$SETUP_BEFORE" ]; }
+    await 420 "setup of medallion ran again by itself" another_setup
+    await 120 "medallion: its topics are as the spec says" is medallion TopicsReady True
+    await 120 "medallion Ready" is medallion Ready True
+    must "retention.ms is what the manifest says" k exec kafka-0 -- /bin/sh -c "java -Xmx128m -XX:TieredStopAtLevel=1 \
+        -cp '/opt/kafka/libs/*' kafka.admin.ConfigCommand --bootstrap-server localhost:9092 --describe \
+        --entity-type topics --entity-name ecom_clickstream_raw | sed -n '/retention.ms=604800000/q0; \$q1'"
 }
 
 operator_pod() { k get pods -l app.kubernetes.io/name=clickstream-operator -o "jsonpath={.items[0].metadata.name}"; }
