@@ -41,6 +41,7 @@ pub mod pulse;
 pub mod scrape;
 pub mod controller;
 pub mod leader;
+pub mod farewell;
 pub mod metrics;
 pub mod server;
 

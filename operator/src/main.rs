@@ -13,6 +13,7 @@ use kube::{Client, Config};
 use operator::{
     controller::{self, Pace, Setting},
     desired::monitoring::Monitoring,
+    farewell,
     leader::Candidate,
     metrics::Metrics,
     plan, server,
@@ -21,6 +22,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// The API server may take this long to answer; without a bound a reconcile could hang for ever.
 const READ_TIMEOUT: Duration = Duration::from_secs(295);
+
+/// What is done before leaving takes no longer: a pod that is told to go has half a minute.
+const FAREWELL_TIME_MAX: Duration = Duration::from_secs(15);
 
 #[derive(Parser)]
 #[command(version, about = "Keeps ClickstreamPipelines in a cluster as their manifests say")]
@@ -35,6 +39,8 @@ enum Command {
     Run(Run),
     /// Show what a manifest would make, without a cluster.
     Plan(Plan),
+    /// Stop an operator, and take its finalizer from every pipeline: before it is uninstalled.
+    LetGo(LetGo),
     /// Print the definition of the resource.
     Crd,
 }
@@ -86,6 +92,19 @@ enum LogFormat {
 }
 
 #[derive(clap::Args)]
+struct LetGo {
+    /// Namespaces of the pipelines, separated by commas; the whole cluster without it.
+    #[arg(long, env = "WATCH_NAMESPACE", default_value = "")]
+    namespace: String,
+    /// Namespace of the operator.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    operator_namespace: String,
+    /// The operator's Deployment.
+    #[arg(long)]
+    deployment: String,
+}
+
+#[derive(clap::Args)]
 struct Plan {
     /// The manifest.
     #[arg(short, long)]
@@ -111,6 +130,7 @@ fn main() -> ExitCode {
     rustls::crypto::ring::default_provider().install_default().expect("nothing was installed before");
     let result = match Cli::parse().command {
         Command::Run(args) => run(&args).map(|()| ExitCode::SUCCESS),
+        Command::LetGo(args) => let_go(&args).map(|()| ExitCode::SUCCESS),
         Command::Plan(args) => show_plan(&args),
         Command::Crd => {
             print!("{}", crds::crd_yaml());
@@ -152,22 +172,70 @@ fn whole(file: &Path) -> anyhow::Result<String> {
 }
 
 fn run(args: &Run) -> anyhow::Result<()> {
+    log(args.log);
+    runtime()?.block_on(lead(args))
+}
+
+fn log(format: LogFormat) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     let filter = filter.unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
-    match args.log {
+    match format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),
     }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("failed to start")?.block_on(lead(args))
+    runtime.context("failed to start")
+}
+
+async fn connect() -> anyhow::Result<Client> {
+    let mut config = Config::infer().await.context("neither in a cluster nor with a kubeconfig")?;
+    config.read_timeout = Some(READ_TIMEOUT);
+    Client::try_from(config).context("failed to connect to the API server")
+}
+
+/// Namespaces as they are given: names with commas between them.
+fn namespaces(given: &str) -> Vec<String> {
+    given.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn let_go(args: &LetGo) -> anyhow::Result<()> {
+    log(LogFormat::Text);
+    runtime()?.block_on(async {
+        let client = connect().await?;
+        let stopped = farewell::stop(&client, &args.operator_namespace, &args.deployment).await;
+        stopped.with_context(|| format!("failed to stop {}/{}", args.operator_namespace, args.deployment))?;
+        let gone = farewell::let_go(&client, &namespaces(&args.namespace)).await;
+        let gone = gone.context("failed to take the finalizer from all pipelines")?;
+        tracing::info!(pipelines = gone.len(), "no pipeline waits for this operator any more");
+        Ok(())
+    })
+}
+
+/// Where the operator's own namespace is being deleted, nobody will be left to take the finalizers away: pipelines, and with them
+/// the namespace, would be held for ever.
+async fn leave_nobody_waiting(client: &Client, args: &Run) {
+    let namespace = &args.lease_namespace;
+    let leave = async {
+        if farewell::is_going(client, namespace).await? {
+            tracing::info!(namespace, "the operator's namespace is being deleted");
+            farewell::let_go(client, &namespaces(&args.namespace)).await?;
+        }
+        Ok::<(), kube::Error>(())
+    };
+    match tokio::time::timeout(FAREWELL_TIME_MAX, leave).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(namespace, %error, "pipelines with a finalizer may wait for an operator"),
+        Err(_) => tracing::warn!(namespace, "the API server did not answer; pipelines may wait for an operator"),
+    }
 }
 
 /// Leads until told to stop. Who loses the lease leaves with an error, and is started again as a candidate.
 async fn lead(args: &Run) -> anyhow::Result<()> {
-    let mut config = Config::infer().await.context("neither in a cluster nor with a kubeconfig")?;
-    config.read_timeout = Some(READ_TIMEOUT);
-    let client = Client::try_from(config).context("failed to connect to the API server")?;
+    let client = connect().await?;
     let metrics = Metrics::new();
     let mut terminate = signal(SignalKind::terminate()).context("no signals")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("no signals")?;
@@ -177,10 +245,9 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
         candidate.campaign().await;
         tracing::info!(identity = args.identity, "leading");
         metrics.leads(true);
-        let named = args.namespace.split(',').map(str::trim).filter(|name| !name.is_empty());
         let setting = Setting {
             client: client.clone(),
-            namespaces: named.map(str::to_owned).collect(),
+            namespaces: namespaces(&args.namespace),
             image: args.worker_image.clone(),
             monitoring: Monitoring {
                 monitors: args.pod_monitors,
@@ -204,6 +271,7 @@ async fn lead(args: &Run) -> anyhow::Result<()> {
         _ = interrupt.recv() => Ok(()),
     };
     if ended.is_ok() {
+        leave_nobody_waiting(&client, args).await;
         // The next one need not wait for the lease to run out.
         let released =
             Candidate::new(client, (&args.lease_namespace, &args.lease_name), &args.identity).release().await;

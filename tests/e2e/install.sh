@@ -53,6 +53,7 @@ clean_up() {
     [ -n "$MADE" ] && [ -z "$OWN" ] || return 0
     k delete csp --all --timeout=60s >/dev/null 2>&1 || true
     helm uninstall clickstream >/dev/null 2>&1 || true
+    "$KUBECTL" delete namespace "$NAMESPACE-2" --ignore-not-found --timeout=120s >/dev/null 2>&1 || say "namespace $NAMESPACE-2 is still there"
     "$KUBECTL" delete namespace "$NAMESPACE" --timeout=120s >/dev/null 2>&1 || say "namespace $NAMESPACE is still there"
     "$KUBECTL" delete "$DEFINITION" --timeout=60s >/dev/null 2>&1 || say "$DEFINITION is still there"
 }

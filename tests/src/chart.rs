@@ -31,6 +31,7 @@ pub const CHOICES: &[(&str, &[&str])] = &[
     ("no rights of its own", &["rbac.create=false", "rbac.userRoles=false", "serviceAccount.create=false"]),
     ("an account of ours", &["serviceAccount.create=false", "serviceAccount.name=robot"]),
     ("an account with a role", &["serviceAccount.name=robot", "serviceAccount.annotations.example\\.com/role=reader"]),
+    ("nothing before it is uninstalled", &["uninstallHook=false"]),
     ("definitions from elsewhere", &["crds.install=false"]),
     ("no network policy", &["networkPolicy.enabled=false"]),
     (

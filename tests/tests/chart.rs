@@ -53,12 +53,15 @@ fn each_choice_adds_and_removes_its_own_objects() {
         "ClusterRole/shop-clickstream-view",
         "CustomResourceDefinition/clickstreampipelines.clickstream.dev",
         "Deployment/clickstream",
+        "Job/clickstream-uninstall",
         "NetworkPolicy/clickstream",
         "Pod/clickstream-test",
         "Role/clickstream",
         "Role/clickstream-lease",
+        "Role/clickstream-uninstall",
         "RoleBinding/clickstream",
         "RoleBinding/clickstream-lease",
+        "RoleBinding/clickstream-uninstall",
         "Service/clickstream-metrics",
         "ServiceAccount/clickstream",
     ];
@@ -97,9 +100,16 @@ fn each_choice_adds_and_removes_its_own_objects() {
                 "RoleBinding/clickstream",
                 "Role/clickstream-lease",
                 "RoleBinding/clickstream-lease",
+                "Role/clickstream-uninstall",
+                "RoleBinding/clickstream-uninstall",
                 "ClusterRole/shop-clickstream-view",
                 "ClusterRole/shop-clickstream-edit",
             ],
+        ),
+        (
+            "nothing before it is uninstalled",
+            &[],
+            &["Job/clickstream-uninstall", "Role/clickstream-uninstall", "RoleBinding/clickstream-uninstall"],
         ),
         ("definitions from elsewhere", &[], &["CustomResourceDefinition/clickstreampipelines.clickstream.dev"]),
         ("no network policy", &[], &["NetworkPolicy/clickstream"]),
@@ -245,6 +255,19 @@ fn a_namespace_that_goes_does_not_take_the_right_to_let_pipelines_go() {
     let binding = find(&objects, "ClusterRoleBinding/shop-clickstream-finalizers");
     assert_eq!(binding["roleRef"]["name"], role["metadata"]["name"]);
     assert_eq!(binding["subjects"][0]["name"], "clickstream");
+}
+
+#[test]
+fn what_runs_before_it_is_uninstalled_is_no_pod_of_the_operator() {
+    let objects = render(&[], &[]).unwrap();
+    let (operator, job) = (find(&objects, "Deployment/clickstream"), find(&objects, "Job/clickstream-uninstall"));
+    let labels = &pod(&job).unwrap()["metadata"]["labels"];
+    let wanted = operator["spec"]["selector"]["matchLabels"].as_object().unwrap();
+    assert!(wanted.iter().any(|(key, value)| labels[key] != *value), "it would wait for itself to go: {labels}");
+    for what in ["Role", "RoleBinding", "Job"] {
+        let annotations = &find(&objects, &format!("{what}/clickstream-uninstall"))["metadata"]["annotations"];
+        assert_eq!(annotations["helm.sh/hook"], "pre-delete", "{what}");
+    }
 }
 
 #[test]

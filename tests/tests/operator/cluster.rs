@@ -15,6 +15,9 @@ use tests::{
 /// Everything here answers within seconds; this is for busy cores.
 pub const PATIENCE: Duration = Duration::from_secs(90);
 
+/// Told to go.
+pub const SIGTERM: i32 = 15;
+
 /// Where pipelines are.
 pub const NAMESPACE: &str = "shop";
 
@@ -224,9 +227,19 @@ fn arguments(rendered: &[Value]) -> Vec<String> {
 
 /// The account and the roles of the chart, in a cluster that has these kinds.
 pub fn rights(kinds: &[&str]) -> Vec<Value> {
+    roles(kinds, |hook| hook.is_null())
+}
+
+/// What the account may do besides while its release is being uninstalled.
+pub fn rights_to_uninstall() -> Vec<Value> {
+    roles(&[], |hook| hook == "pre-delete")
+}
+
+fn roles(kinds: &[&str], is_wanted: impl Fn(&Value) -> bool) -> Vec<Value> {
     let rendered = objects(&template(&[], kinds).unwrap()).unwrap();
     let kinds = ["ServiceAccount", "Role", "RoleBinding"];
-    rendered.into_iter().filter(|object| kinds.contains(&object["kind"].as_str().unwrap())).collect()
+    let ours = rendered.into_iter().filter(|object| kinds.contains(&object["kind"].as_str().unwrap()));
+    ours.filter(|object| is_wanted(&object["metadata"]["annotations"]["helm.sh/hook"])).collect()
 }
 
 /// The example with one thing changed.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, NAMESPACE, changed, name, small};
+use crate::cluster::{Cluster, NAMESPACE, PATIENCE, SIGTERM, changed, name, small};
 
 const FINALIZER: &str = "clickstream.dev/delete-data";
 
@@ -46,7 +46,7 @@ fn until_told(cluster: &Cluster, reason: &str) -> String {
 #[test]
 fn data_goes_only_where_asked_and_never_holds_a_pipeline_or_a_namespace_for_good() {
     let cluster = Cluster::start();
-    let _operator = cluster.operator("first");
+    let operator = cluster.operator("first");
 
     // The finalizer comes and goes with the wish.
     make(&cluster, &doomed("orders"));
@@ -87,8 +87,16 @@ fn data_goes_only_where_asked_and_never_holds_a_pipeline_or_a_namespace_for_good
 
     // In a namespace that is being deleted no Job can be made: the pipeline goes all the same.
     make(&cluster, &doomed("shop"));
+    make(&cluster, &doomed("later"));
     cluster.server.kubectl_ok(&["delete", "namespace", NAMESPACE, "--wait=false"]).unwrap();
     cluster.kubectl(&["delete", "csp", "shop", "--wait=false"]).unwrap();
     until_gone(&cluster, "shop", || {});
     assert!(cluster.list("jobs").iter().all(|job| !name(job).starts_with("shop-delete-")));
+
+    // The operator's own namespace takes the operator along, often before its pipelines: it lets them go first.
+    assert_eq!(finalizers(&cluster, "later"), json!([FINALIZER]));
+    operator.running.signal(SIGTERM).unwrap();
+    let ended = operator.running.wait(PATIENCE).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert!(finalizers(&cluster, "later").is_null(), "{}", ended.stderr);
 }

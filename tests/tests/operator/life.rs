@@ -5,9 +5,7 @@ use std::{fs, path::Path, time::Instant};
 use serde_json::{Value, json};
 use tests::binary::root;
 
-use crate::cluster::{Cluster, Operator, PATIENCE, changed, example, name};
-
-const SIGTERM: i32 = 15;
+use crate::cluster::{Cluster, Operator, PATIENCE, SIGTERM, changed, example, name};
 
 #[test]
 fn an_api_server_refuses_what_would_hurt_and_says_why() {

@@ -3,10 +3,13 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
-use tests::chart::{couchbase_kinds, monitoring_kinds};
+use tests::{
+    binary::run,
+    chart::{couchbase_kinds, monitoring_kinds, objects, template},
+};
 
 use crate::{
-    cluster::{Cluster, changed, example, name, rights, small},
+    cluster::{Cluster, NAMESPACE, PATIENCE, SIGTERM, changed, example, name, rights, rights_to_uninstall, small},
     promises,
 };
 
@@ -34,8 +37,8 @@ fn words(rule: &Value, what: &str) -> Vec<String> {
     rule[what].as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
 }
 
-fn granted(kinds: &[&str]) -> BTreeSet<Right> {
-    let roles = rights(kinds).into_iter().filter(|object| object["kind"] == "Role");
+fn granted(rights: Vec<Value>) -> BTreeSet<Right> {
+    let roles = rights.into_iter().filter(|object| object["kind"] == "Role");
     let rules = roles.flat_map(|role| role["rules"].as_array().unwrap().clone());
     let pairs = rules.flat_map(|rule| {
         let verbs = words(&rule, "verbs");
@@ -65,7 +68,7 @@ fn used(audit: &[Value]) -> BTreeSet<Right> {
 #[test]
 fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
     let cluster = Cluster::start();
-    let _operator = cluster.operator("first");
+    let operator = cluster.operator("first");
     let ingress = json!({"host": "shop.example.com"});
     let whole = changed(&example("category-sales"), |all| {
         let autoscale = json!({"minReplicas": 2, "maxReplicas": 4});
@@ -103,6 +106,8 @@ fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
     });
     cluster.apply(&small("again")).unwrap();
     cluster.until_condition("again", "Ready", "True", "Ready");
+    operator.running.signal(SIGTERM).unwrap();
+    assert_eq!(operator.running.wait(PATIENCE).unwrap().status.code(), Some(0));
 
     nothing_is_too_much_or_too_little(&cluster, &[]);
     let left = cluster.list("deployments");
@@ -111,9 +116,8 @@ fn the_charts_roles_are_enough_and_nothing_in_them_is_too_much() {
 
 fn nothing_is_too_much_or_too_little(cluster: &Cluster, kinds: &[&str]) {
     let audit = cluster.server.audit().unwrap();
-    let refused: Vec<&Value> = audit.iter().filter(|request| request["responseStatus"]["code"] == 403).collect();
-    assert!(refused.is_empty(), "the roles are not enough: {refused:#?}");
-    let (granted, used) = (granted(kinds), used(&audit));
+    nothing_was_refused(&audit);
+    let (granted, used) = (granted(rights(kinds)), used(&audit));
     let beside = BESIDE.map(|(verb, resource)| (verb.to_owned(), resource.to_owned()));
     // With more kinds, only what is special about them: the rest is the other test's.
     let more = || MONITORING.iter().chain(&COUCHBASE);
@@ -122,6 +126,51 @@ fn nothing_is_too_much_or_too_little(cluster: &Cluster, kinds: &[&str]) {
         granted.difference(&used).filter(|right| !beside.contains(right)).filter(is_asked).collect();
     assert!(idle.is_empty(), "granted and never used: {idle:?}; used: {used:?}");
     println!("{} rights, {} requests of the account, none refused", granted.len(), audit.len());
+}
+
+fn nothing_was_refused(audit: &[Value]) {
+    let refused: Vec<&Value> = audit.iter().filter(|request| request["responseStatus"]["code"] == 403).collect();
+    assert!(refused.is_empty(), "the roles are not enough: {refused:#?}");
+}
+
+#[test]
+fn before_it_is_uninstalled_the_operator_is_stopped_and_lets_its_pipelines_go() {
+    let cluster = Cluster::start();
+    let operator = cluster.operator("first");
+    let doomed = changed(&small("orders"), |all| all["spec"]["deletionPolicy"] = json!("Delete"));
+    cluster.apply(&doomed).unwrap();
+    cluster.until_condition("orders", "Ready", "True", "Ready");
+    operator.running.signal(SIGTERM).unwrap();
+    assert_eq!(operator.running.wait(PATIENCE).unwrap().status.code(), Some(0));
+    let finalizers = || cluster.get("csp/orders").unwrap()["metadata"]["finalizers"].clone();
+    assert_eq!(finalizers(), json!(["clickstream.dev/delete-data"]), "an operator that is only restarted lets none go");
+
+    let rendered = objects(&template(&[], &[]).unwrap()).unwrap();
+    let deployment = rendered.iter().find(|object| object["kind"] == "Deployment").unwrap();
+    // Octal is for readers of YAML 1.1.
+    let mode =
+        |all: &mut Value| all["spec"]["template"]["spec"]["volumes"][0]["projected"]["defaultMode"] = json!(0o440);
+    cluster.apply(&changed(deployment, mode)).unwrap();
+    let before = cluster.server.audit().unwrap().len();
+    let more: Vec<String> = rights_to_uninstall().iter().map(Value::to_string).collect();
+    cluster.apply_text(&more.join("\n---\n"), &[]).unwrap();
+    let job = rendered.iter().find(|object| object["kind"] == "Job").unwrap();
+    let mut command = tests::binary::operator().unwrap();
+    command.args(words(&job["spec"]["template"]["spec"]["containers"][0], "args"));
+    command.env("WATCH_NAMESPACE", NAMESPACE).env("POD_NAMESPACE", NAMESPACE);
+    command.env("KUBECONFIG", cluster.server.kubeconfig_of_account());
+    let ended = run(command, PATIENCE).unwrap();
+    assert_eq!(ended.status.code(), Some(0), "{}", ended.stderr);
+    assert!(ended.stderr.contains("shop/orders") && ended.stderr.contains("stays"), "{}", ended.stderr);
+    assert_eq!(finalizers(), Value::Null);
+    assert_eq!(cluster.get("deployment/clickstream").unwrap()["spec"]["replicas"], 0);
+    cluster.kubectl(&["delete", "csp/orders", "--timeout=30s"]).unwrap();
+
+    let audit = cluster.server.audit().unwrap();
+    nothing_was_refused(&audit);
+    let used = used(&audit[before..]);
+    let idle: Vec<Right> = granted(rights_to_uninstall()).difference(&used).cloned().collect();
+    assert!(idle.is_empty(), "granted and never used: {idle:?}; used: {used:?}");
 }
 
 #[test]
