@@ -51,6 +51,7 @@ spec:
   - {name: redis-json, tables: [sales], redis: {connectionSecret: server, keyPrefix: \"shop:\", format: json, ttl: 1h}}
   - {name: couchbase, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: shop}, scope: live}}
   - {name: durable, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: shop}, scope: live, durability: majority, ttl: 40d}}
+  - {name: greedy, tables: [sales], couchbase: {connectionSecret: server, bucket: {name: greedy, ramQuota: 100Gi}, scope: live}}
 ";
 
 /// 2026-01-01T00:00:00Z.

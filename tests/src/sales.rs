@@ -26,7 +26,7 @@ use crate::{
 pub type Rows = BTreeMap<(String, String), (i128, i64)>;
 
 /// Events of a post.
-const BATCH: u64 = 200;
+pub const BATCH: u64 = 200;
 
 /// Time of the events between two of them: the windows of a minute close while the shop runs.
 const STEP_MS: i64 = 10;
@@ -50,6 +50,8 @@ pub fn over_http(bootstrap: &str, collector: &str) -> Result<String> {
 /// Posts events until it is told to stop; a post that failed is posted again, so that events may come twice, and none is
 /// left out.
 pub struct Shop {
+    collector: String,
+    start: i64,
     is_open: Arc<AtomicBool>,
     sold: Arc<AtomicU64>,
     thread: JoinHandle<()>,
@@ -61,25 +63,35 @@ impl Shop {
     pub fn open(collector: String, start: i64, pause: Duration) -> Self {
         let (is_open, sold) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU64::new(0)));
         let (open, count) = (Arc::clone(&is_open), Arc::clone(&sold));
+        let address = collector.clone();
         let thread = std::thread::spawn(move || {
             while open.load(Ordering::Acquire) {
                 let first = count.load(Ordering::Acquire);
                 let body = batch(start, first);
                 // Whatever went wrong, the answer is the same: again.
-                while ureq::post(&collector).content_type("application/json").send(&body).is_err() {
+                while ureq::post(&address).content_type("application/json").send(&body).is_err() {
                     std::thread::park_timeout(pause);
                 }
                 count.store(first + BATCH, Ordering::Release);
                 std::thread::park_timeout(pause);
             }
         });
-        Self { is_open, sold, thread }
+        Self { collector, start, is_open, sold, thread }
     }
 
     /// Events that are in Kafka for certain.
     #[must_use]
     pub fn sold(&self) -> u64 {
         self.sold.load(Ordering::Acquire)
+    }
+
+    /// Posts the events from `first` on once more; the status of the answer.
+    ///
+    /// # Errors
+    /// If nobody answers, or not with a success.
+    pub fn post_again(&self, first: u64) -> Result<u16> {
+        let body = batch(self.start, first);
+        Ok(ureq::post(&self.collector).content_type("application/json").send(&body)?.status().as_u16())
     }
 
     /// Ends with the post that is under way; all events.

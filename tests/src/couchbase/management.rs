@@ -133,6 +133,10 @@ fn make_bucket(request: &Request, shared: &Shared) -> Answer {
     let (name, kind) = (field(request, "name"), field(request, "bucketType"));
     match shared.world().make_bucket(&name, &kind, number("ramQuotaMB"), number("replicaNumber")) {
         Making::Made => (202, String::new()),
+        Making::TooBig => {
+            let why = "RAM quota specified is too large to be provisioned into this cluster.";
+            (400, json!({"errors": {"ramQuota": why}, "summaries": {}}).to_string())
+        }
         _ => (400, json!({"errors": {"name": "Bucket with given name already exists"}, "summaries": {}}).to_string()),
     }
 }
@@ -141,7 +145,7 @@ fn told(made: Making, manifest: u64, what: &str) -> Answer {
     match made {
         Making::Made => (200, json!({"uid": format!("{manifest:x}")}).to_string()),
         Making::Exists => (400, json!({"errors": {"_": format!("{what} already exists")}}).to_string()),
-        Making::NoParent => (404, json!({"errors": {"_": "Scope not found"}}).to_string()),
+        Making::NoParent | Making::TooBig => (404, json!({"errors": {"_": "Scope not found"}}).to_string()),
     }
 }
 

@@ -45,7 +45,11 @@ pub(super) enum Making {
     Made,
     Exists,
     NoParent,
+    TooBig,
 }
+
+/// Memory that a node has for buckets, in MiB.
+const NODE_RAM_MB: u64 = 64 << 10;
 
 #[derive(Default)]
 pub(super) struct World {
@@ -66,6 +70,9 @@ impl World {
     pub(super) fn make_bucket(&mut self, name: &str, kind: &str, ram_mb: u64, replicas: u64) -> Making {
         if self.buckets.contains_key(name) {
             return Making::Exists;
+        }
+        if ram_mb > NODE_RAM_MB {
+            return Making::TooBig;
         }
         let default = Collection { scope: "_default".into(), name: "_default".into(), ..Collection::default() };
         let bucket = Bucket {

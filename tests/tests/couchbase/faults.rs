@@ -11,7 +11,7 @@ use tests::{
     couchbase::{Double, Fault},
 };
 use worker::sink::{
-    database::Database,
+    database::{Connector, Database},
     row::{Change, Key},
 };
 
@@ -195,6 +195,18 @@ fn nobody_there_is_told_at_once_and_somebody_back_is_used() {
         trial.write("couchbase", &mut database, &batch).await;
     });
     trial.prove();
+}
+
+#[test]
+fn a_bucket_that_is_too_big_for_the_cluster_is_told_with_its_size() {
+    let trial = Trial::new();
+    let Connector::Couchbase(connector) = trial.results.connector("greedy", trial.witness.secrets.path()) else {
+        panic!("another kind of sink");
+    };
+    let told = runtime().block_on(connector.set_up()).map(drop).unwrap_err();
+    let told = format!("{told:#}");
+    let parts = ["bucket greedy with 102400 MiB a node", "RAM quota specified is too large"];
+    assert!(parts.iter().all(|part| told.contains(part)), "{told}");
 }
 
 #[test]

@@ -44,10 +44,34 @@ fn an_api_server_refuses_what_would_hurt_and_says_why() {
         ("field not declared in schema", |all| all["spec"]["tpics"] = json!([])),
         ("Invalid value", |all| all["spec"]["ingest"][0]["http"] = json!({"port": 8090})),
     ];
+    let long = |all: &mut Value| all["spec"]["streams"][0]["rules"][0]["check"] = json!("a".repeat(2 << 20));
+    let many = |all: &mut Value| {
+        let rule = |at: u32| json!({"name": format!("r{at}"), "check": "amount > 0"});
+        all["spec"]["streams"][0]["rules"] = (0..60_000).map(rule).collect();
+    };
+    let rows = rows.into_iter().chain([("may not be more than", long as fn(&mut Value)), ("must have at most", many)]);
     for (why, change) in rows {
         let bad = changed(&good, change);
         let said = cluster.try_out(&bad).expect_err(&format!("it should be refused: {why}"));
-        assert!(said.contains(why), "{why} is not in: {said}");
+        assert!(said.contains(why), "{why} is not in: {}", said.chars().take(2_000).collect::<String>());
+    }
+    explained(&cluster);
+}
+
+/// What `kubectl explain` says is the definition's own text: what a field means, its unit, what it is unless said.
+fn explained(cluster: &Cluster) {
+    let rows = [
+        ("csp", "DESCRIPTION"),
+        ("csp.spec.topics.retention", "retention"),
+        ("csp.spec.process.autoscale", "drainWithin"),
+        ("csp.spec.deletionPolicy", "ENUM"),
+        ("csp.status.conditions", "observedGeneration"),
+    ];
+    for (field, words) in rows {
+        let said = cluster.kubectl(&["explain", field]).unwrap();
+        let described = said.split_once("DESCRIPTION:").map(|(_, text)| text.trim_start());
+        let described = described.is_some_and(|text| !text.starts_with("<empty>") && text.len() > 20);
+        assert!(described && said.contains(words), "{field}: {said}");
     }
 }
 

@@ -16,7 +16,11 @@ use engine::{
 
 use super::{Check, Collector, commit, own_router, queue};
 use crate::{
-    ingest::{Control, Outbox, Routes, Target, Topics, limits::BODIES_KIB_MAX, memory::MemoryLog},
+    ingest::{
+        Control, Outbox, Routes, Target, Topics,
+        limits::{BODIES_KIB_MAX, REQUESTS_WAITING_MAX},
+        memory::MemoryLog,
+    },
     serve::connections,
 };
 
@@ -214,6 +218,37 @@ fn a_log_that_fails_is_answered_503() {
     assert!(status == 503 && answer.contains("retry-after: 1") && answer.contains("could not be stored"), "{answer}");
     let (status, answer) = site.post("/collect", "", br#"{"id":"a","n":1}"#);
     assert!(status == 503, "{answer}");
+}
+
+/// While the log takes its time, requests wait up to a bound; who comes then hears it at once, and nobody who waits is forgotten.
+#[test]
+fn a_queue_that_is_full_is_answered_503_and_loses_nobody() {
+    let site = &site();
+    let held = site.log.committed.lock().unwrap();
+    let (told, answers) = std::sync::mpsc::channel();
+    let refused = |status: u16, answer: &str| {
+        assert!(answer.contains("retry-after: 1") && answer.contains("the collector is busy"), "{status} {answer}");
+    };
+    let stored = thread::scope(|scope| {
+        let mut clients = 0;
+        let mut come = || {
+            let (told, event) = (told.clone(), format!(r#"{{"id":"{clients}","n":1}}"#));
+            scope.spawn(move || told.send(site.post("/collect", "", event.as_bytes())).unwrap());
+            clients += 1;
+        };
+        // As many as may wait, those that the committer has taken already, and more.
+        (0..3 * REQUESTS_WAITING_MAX).for_each(|_| come());
+        let (status, answer) = answers.recv_timeout(Duration::from_secs(20)).expect("all of them wait");
+        assert_eq!(status, 503, "while nothing can be stored: {answer}");
+        refused(status, &answer);
+        drop(held);
+        drop(come);
+        let others: Vec<(u16, String)> = (1..clients).map(|_| answers.recv().unwrap()).collect();
+        others.iter().filter(|(status, _)| *status != 200).for_each(|(status, answer)| refused(*status, answer));
+        others.iter().filter(|(status, _)| *status == 200).count()
+    });
+    assert!(stored >= REQUESTS_WAITING_MAX, "{stored}");
+    assert_eq!(site.log.payloads().len(), stored);
 }
 
 #[test]
