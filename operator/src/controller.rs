@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 
 use self::{
     act::{Acted, carry_out},
-    tell::{announce, note, warn, warn_of, warn_of_error, warn_of_overruled},
+    tell::{announce, note, topics_begin_to_differ, warn, warn_of, warn_of_error, warn_of_overruled, warn_of_topics},
     watched::{Pipelines, Watched},
 };
 use crate::{
@@ -351,7 +351,10 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
         trouble: trouble.as_ref(),
     };
     let now = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    report(pipeline, context, &owner, status(&facts, pipeline.status.as_ref(), &now)).await?;
+    let status = status(&facts, pipeline.status.as_ref(), &now);
+    let differ = topics_begin_to_differ(pipeline, &status);
+    report(pipeline, context, &owner, status).await?;
+    warn_of_topics(pipeline, context, differ).await;
     if let Some((_, error)) = refused {
         return Err(error);
     }

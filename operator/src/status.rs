@@ -4,6 +4,7 @@ mod conditions;
 mod degraded;
 mod store;
 
+pub(crate) use conditions::DIFFER;
 use crds::status::{Condition, PartStatus, PipelineStatus, PlanStatus, ProcessStatus};
 
 use crate::{

@@ -11,8 +11,9 @@ choose_cluster() {
         KUBECTL=${KUBECTL:-$(command -v kubectl)} || { echo "no kubectl on PATH"; exit 1; }
         IMAGE=${E2E_IMAGE:-clickstream:0.1.0}
         KAFKA_IMAGE=${E2E_KAFKA_IMAGE:-apache/kafka:4.1.0}
+        REDIS_IMAGE=${E2E_REDIS_IMAGE:-redis:8}
         HELM=$("$ROOT/tests/tools/helm")
-        say "cluster of $KUBECONFIG, images $IMAGE and $KAFKA_IMAGE"
+        say "cluster of $KUBECONFIG, images $IMAGE, $KAFKA_IMAGE and $REDIS_IMAGE"
         return
     fi
     if [ ! -x "$KIT/up" ]; then
@@ -24,6 +25,7 @@ choose_cluster() {
     OWN=1
     IMAGE=localhost/clickstream:e2e
     KAFKA_IMAGE=localhost/kafka:e2e
+    REDIS_IMAGE=localhost/redis:e2e
     # What it builds stays for the next time, beside what the other tests build with it. What runs has one place on a machine,
     # whatever clone it was started from: addresses and ports are the machine's, and a suite that was killed leaves them taken.
     export K8S_BIN=$ROOT/target/tools/kubernetes/bin K8S_IMAGES=$ROOT/target/tools/kubernetes/images
@@ -34,6 +36,7 @@ choose_cluster() {
 
 # start_cluster: nodes and images; nothing to do where the user brought them.
 start_cluster() {
+    local image
     [ -n "$OWN" ] || return 0
     exec {LOCK}>"$K8S_STATE.lock"
     flock --wait 30 "$LOCK" || { OWN=; fail "another run of the suite has its cluster in $K8S_STATE: one at a time"; }
@@ -44,12 +47,12 @@ start_cluster() {
     say "programs of the cluster are there"
     clickstream_image "$WORK/clickstream.tar" "$IMAGE"
     kafka_image "$WORK/kafka.tar" "$KAFKA_IMAGE"
-    say "images made: $(du -h "$WORK/clickstream.tar" "$WORK/kafka.tar" | awk '{print $1}' | paste -sd' ')"
+    redis_image "$WORK/redis.tar" "$REDIS_IMAGE"
+    say "images made: $(du -h "$WORK"/*.tar | awk '{print $1}' | paste -sd' ')"
     KUBECONFIG=$("$KIT/up" 2>"$WORK/up.log" {LOCK}>&-) || { tail -20 "$WORK/up.log"; fail "the cluster did not come up"; }
     export KUBECONFIG
     say "$K8S_NODES nodes ready"
-    "$KIT/load-image" "$WORK/clickstream.tar" >/dev/null
-    "$KIT/load-image" "$WORK/kafka.tar" >/dev/null
+    for image in clickstream kafka redis; do "$KIT/load-image" "$WORK/$image.tar" >/dev/null; done
     rm -rf "$WORK"/image-* "$WORK"/*.tar
     say "images on all nodes"
 }

@@ -1,7 +1,7 @@
 # What befalls pipelines in a cluster, under load: each scene says what is to be seen afterwards. Sourced.
 # shellcheck shell=bash
 
-SCENES=(tell_rarely scale scale_by_load scale_by_hpa kill_pods kill_broker set_a_topic_otherwise
+SCENES=(tell_rarely scale scale_by_load scale_by_hpa kill_pods kill_store kill_broker set_a_topic_otherwise change_a_table
     change_with_a_dying_operator upgrade_and_roll_back refuse_an_invalid_change topic_is_put_right suspend_and_resume lose_a_node)
 
 disturb() {
@@ -98,7 +98,8 @@ kill_pod() { k delete pod "$1" --force --grace-period=0 >/dev/null 2>&1; }
 kill_pods() {
     local row pipeline component pod
     for row in "category-sales ingest-checkout" "category-sales process" "category-sales serve" "medallion sink-bronze" \
-        "medallion sink-silver-lake" "medallion notify" "medallion process" "dataset-split ingest-dataset"; do
+        "medallion sink-silver-lake" "medallion notify" "medallion process" "dataset-split ingest-dataset" \
+        "shop ingest-collector" "shop sink-redis"; do
         read -r pipeline component <<<"$row"
         pod=$(pod_of "$pipeline" "$component")
         must "killed: $pod" kill_pod "$pod"
@@ -114,6 +115,33 @@ back_without() {
     ready=$(k get pods -l "clickstream.dev/pipeline=$1,app.kubernetes.io/component=$2" --no-headers | awk '$2 == "1/1" {print $1}')
     echo "$wanted wanted, ready: $ready"
     ! grep -qx "$3" <<<"$ready" && [ "$(grep -c . <<<"$ready")" = "$wanted" ] && is "$1" Ready True
+}
+
+# What it has written outlives it; what comes meanwhile waits.
+kill_store() {
+    local pod
+    pod=$(k get pods -l app.kubernetes.io/name=redis -o 'jsonpath={.items[0].metadata.name}')
+    must "killed: $pod" kill_pod "$pod"
+    goes_on shop "its store killed"
+    another_store() { k get pods -l app.kubernetes.io/name=redis --no-headers | awk '$2 == "1/1" {print $1}' | grep -vx "$pod"; }
+    await 120 "another pod has its file" another_store
+    await 120 "shop Ready" is shop Ready True
+}
+
+# A table that changes is computed again from all that the topic retains.
+change_a_table() {
+    sed -i 's/^\( *\)total_sales: sum(amount)$/&\n\1largest_sale: max(amount)/' "$WORK/shop.yaml"
+    must "another column for a table of shop" k apply -f "$WORK/shop.yaml"
+    await 240 "shop Ready" is shop Ready True
+    await 120 "its table has the column" has_column shop category_sales largest_sale
+    goes_on shop "a table changed"
+}
+
+has_column() { # PIPELINE TABLE COLUMN
+    local row
+    row=$(api "$1" "/api/v1/tables/$2?limit=1")
+    echo "$row"
+    grep -q "\"$3\":" <<<"$row"
 }
 
 kill_broker() {
@@ -135,6 +163,7 @@ set_a_topic_otherwise() {
     must "somebody sets ecom_clickstream_raw otherwise: retention.ms=86400000" k exec kafka-0 -- java -Xmx128m -XX:TieredStopAtLevel=1 \
         -cp '/opt/kafka/libs/*' kafka.admin.ConfigCommand --bootstrap-server localhost:9092 --alter \
         --entity-type topics --entity-name ecom_clickstream_raw --add-config retention.ms=86400000
+    await 120 "an event tells it" told TopicsDiffer ecom_clickstream_raw
 }
 
 topic_is_put_right() {

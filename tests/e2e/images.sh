@@ -1,4 +1,4 @@
-# Makes the two images of the suite without a container engine: programs with the libraries they are linked with. Sourced.
+# Makes the three images of the suite without a container engine: programs with the libraries they are linked with. Sourced.
 # shellcheck shell=bash
 
 # with_libraries ROOT PROGRAM…: copies what the dynamic linker would load.
@@ -37,4 +37,14 @@ kafka_image() {
     cp "$ROOT"/tests/e2e/broker/*.sh "$root/opt/kafka/bin/"
     with_libraries "$root" "$root"/bin/* "$home/bin/java" "$home"/lib/lib{java,jli,net,nio,zip,management,management_ext}.so "$home/lib/server/libjvm.so"
     "$KIT/mkimage" "$1" "$2" '["/bin/sh"]' "$root"
+}
+
+# redis_image OUT.tar REFERENCE: this machine's Redis.
+redis_image() {
+    local root=$WORK/image-redis program
+    command -v redis-server >/dev/null || fail "no redis-server: apt-get install redis-server"
+    mkdir -p "$root/usr/local/bin" "$root/tmp" "$root/etc"
+    for program in redis-server redis-cli; do cp -L "$(command -v "$program")" "$root/usr/local/bin/"; done
+    with_libraries "$root" "$root"/usr/local/bin/*
+    "$KIT/mkimage" "$1" "$2" '["redis-server"]' "$root"
 }

@@ -19,6 +19,7 @@ install_operator() {
     say "helm install"
     k create configmap dataset --from-file=examples/data/clickstream.csv >/dev/null
     sed "s|KAFKA_IMAGE|$KAFKA_IMAGE|" tests/e2e/dataset.yaml | k apply -f - >/dev/null
+    sed "s|REDIS_IMAGE|$REDIS_IMAGE|" tests/e2e/redis.yaml | k apply -f - >/dev/null
     await 120 "operator ready" k rollout status deployment/clickstream --timeout=5s
     await 240 "three brokers ready" k rollout status statefulset/kafka --timeout=5s
     await 120 "rows of dataset-split on their volume" phase_is dataset Succeeded
@@ -45,8 +46,45 @@ start_pipelines() {
         must "$name applied" k apply -f "$WORK/$name.yaml"
     done
     for name in "${PIPELINES[@]}"; do await 240 "$name Ready" is "$name" Ready True; done
+    open_shop
     for name in "${PIPELINES[@]}"; do await 120 "$name: events in the tables" has_read "$name" 0; done
 }
+
+# Posts shop's events in batches of a hundred, three batches in two seconds, each until it is taken: what a connection that broke
+# left open is posted again, and shop knows the ids.
+open_shop() {
+    sed 's/eventsPerSecond: 300/eventsPerSecond: 20/' "$WORK/category-sales.yaml" >"$WORK/shop-events.yaml"
+    "$TARGET/debug/clickstream" generate "$WORK/shop-events.yaml" --count "${EVENTS[shop]}" -o "$WORK/shop.jsonl"
+    mkdir "$WORK/batches"
+    split -l 100 -a 4 "$WORK/shop.jsonl" "$WORK/batches/"
+    sell & SHOP=$!
+}
+
+sell() {
+    local batch
+    trap tunnel_ends EXIT
+    for batch in "$WORK"/batches/*; do
+        until curl -sf -m 10 -o "$WORK/posted" -H 'content-type: application/x-ndjson' --data-binary "@$batch" "$COLLECTOR"; do
+            tunnel
+        done
+        # Its pace.
+        sleep 0.6
+    done
+}
+
+# A way to a collector, anew: it ends with the pod that it leads to.
+TUNNEL= COLLECTOR=http://127.0.0.1:18090/v1/events
+tunnel() {
+    local _
+    tunnel_ends
+    k port-forward service/shop-ingest-collector 18090:80 >/dev/null 2>&1 & TUNNEL=$!
+    for _ in {1..20}; do
+        curl -s -m 2 -o /dev/null "$COLLECTOR" && return
+        sleep 0.25
+    done
+}
+
+tunnel_ends() { [ -z "$TUNNEL" ] || kill "$TUNNEL" 2>/dev/null || true; }
 
 # Everything that the suite made in a cluster that is not its own.
 clean_up() {

@@ -10,6 +10,8 @@ verify() {
     prove category-sales "transactions=$WORK/category-sales.jsonl"
     prove medallion "ecom_clickstream_raw=$WORK/medallion.jsonl"
     compare_with_the_lake medallion nightly
+    prove shop --resent "orders=$WORK/shop.jsonl"
+    await 60 "shop: Redis has the rows that are served" redis_agrees
     prove dataset-split "views=$WORK/views.jsonl" "purchase=$WORK/purchase.jsonl"
 }
 
@@ -40,10 +42,39 @@ rows_by_route() {
     }' examples/data/clickstream.csv
 }
 
-# prove PIPELINE TOPIC=FILE…: first until all events are counted, then until the last early rows are out.
+# The rows of shop in its store, as they are served.
+redis_agrees() {
+    local stored served script
+    script="local all = {}
+        for _, key in ipairs(redis.call('KEYS', 'shop:*')) do
+            local row = {}
+            for at, text in ipairs(redis.call('HGETALL', key)) do row[at] = text end
+            local by = {}
+            for at = 1, #row, 2 do by[row[at]] = row[at + 1] end
+            if not by._deleted then
+                all[#all + 1] = by.window_start .. ' ' .. by.category .. ' ' .. by.total_sales .. ' ' .. by.transaction_count .. ' ' .. by.largest_sale
+            end
+        end
+        return all"
+    stored=$(k exec deployment/redis -- redis-cli --raw eval "$script" 0 | sort)
+    served=$(grep -o '{[^{}]*"window_start":[^{}]*}' "$WORK/served/category_sales.json" | while read -r row; do
+        for column in window_start category total_sales transaction_count largest_sale; do
+            grep -o "\"$column\":[^,}]*" <<<"$row" | cut -d: -f2- | tr -d '"'
+        done | paste -sd' '
+    done | sort)
+    echo "in Redis: $(wc -l <<<"$stored") rows, served: $(wc -l <<<"$served")"
+    diff <(echo "$stored") <(echo "$served") | head -5
+    [ -n "$stored" ] && [ "$stored" = "$served" ]
+}
+
+# prove PIPELINE [--resent] TOPIC=FILE…: first until all events are counted, then until the last early rows are out.
 prove() {
     local name=$1 made topic arguments=()
     shift
+    if [ "$1" = --resent ]; then
+        arguments+=(--resent)
+        shift
+    fi
     made=$(cat "${@#*=}" | wc -l)
     [ "$made" = "${EVENTS[$name]}" ] || fail "$name: $made events, not ${EVENTS[$name]}: the suite or the example has changed"
     for topic in "$@"; do arguments+=(--events "$topic"); done

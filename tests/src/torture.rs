@@ -1,13 +1,15 @@
-//! What is tortured: the example category-sales over three brokers, into PostgreSQL, Couchbase's double and the API, with a
-//! process for every role.
+//! What is tortured: the example category-sales over three brokers, into PostgreSQL, Redis, Couchbase's double and the API,
+//! with a process for every role.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, ensure};
+use engine::decimal::Decimal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -15,8 +17,8 @@ use crate::{
     binary::{free_address, root, run},
     couchbase::{Double, PASSWORD},
     kafka::Trio,
-    roles::{PATIENCE, Role, SIGKILL, role},
-    sales::{Rows, counted, row},
+    roles::{PATIENCE, Role, SIGKILL, SIGTERM, role, wait},
+    sales::{Rows, counted, expected, row},
     servers::Server,
 };
 
@@ -39,12 +41,17 @@ pub enum Place {
     Api,
     /// PostgreSQL.
     Postgres,
+    /// Redis.
+    Redis,
     /// The double of Couchbase.
     Couchbase,
 }
 
 /// All of them.
-pub const EVERYWHERE: [Place; 3] = [Place::Api, Place::Postgres, Place::Couchbase];
+pub const EVERYWHERE: [Place; 4] = [Place::Api, Place::Postgres, Place::Redis, Place::Couchbase];
+
+/// Keys of the rows in Redis begin with this.
+const KEYS: &str = "sales:";
 
 /// The whole of it.
 pub struct World {
@@ -55,6 +62,8 @@ pub struct World {
     /// A store.
     pub postgres: Server,
     /// Another.
+    pub redis: Server,
+    /// A third.
     pub couchbase: Double,
     /// Serves the tables.
     pub serve: Role,
@@ -66,6 +75,8 @@ pub struct World {
     pub results: Role,
     /// The sink to PostgreSQL.
     pub rows: Role,
+    /// The sink to Redis.
+    pub hashes: Role,
     /// Events that were made, as they were last told: a dead ingester tells nothing.
     sold: i64,
     /// How long each blow was felt.
@@ -89,6 +100,10 @@ impl Roles {
         Role::start_as(command)
     }
 
+    fn ingest(&self) -> Result<Role> {
+        self.start("ingest", &["--name", "checkout"])
+    }
+
     fn serve(&self) -> Result<Role> {
         self.start("serve", &["--listen", &self.page])
     }
@@ -100,11 +115,14 @@ impl World {
     /// # Errors
     /// If something does not come up.
     pub fn start(rate: u64) -> Result<Self> {
-        let (kafka, postgres, couchbase) = (Trio::start()?, Server::postgres(), Double::start(2)?);
+        let (kafka, couchbase) = (Trio::start()?, Double::start(2)?);
+        let (postgres, redis) = (Server::postgres(), Server::redis());
         let (directory, secrets) = (tempfile::tempdir()?, tempfile::tempdir()?);
         couchbase.write_secret(secrets.path(), "couchbase")?;
-        fs::create_dir(secrets.path().join("postgres"))?;
-        fs::copy(postgres.secrets.path().join("server/url"), secrets.path().join("postgres/url"))?;
+        for (name, server) in [("postgres", &postgres), ("redis", &redis)] {
+            fs::create_dir(secrets.path().join(name))?;
+            fs::copy(server.secrets.path().join("server/url"), secrets.path().join(name).join("url"))?;
+        }
         let manifest = directory.path().join("pipeline.yaml");
         fs::write(&manifest, example(&kafka.bootstrap, rate)?)?;
         let checked = crds::check(&fs::read_to_string(&manifest)?, &[]);
@@ -117,18 +135,20 @@ impl World {
         let mut world = Self {
             checked,
             postgres,
+            redis,
             couchbase,
             serve: roles.serve()?,
-            ingest: roles.start("ingest", &["--name", "checkout"])?,
+            ingest: roles.ingest()?,
             processors: Vec::new(),
             results: roles.start("sink", &["--name", "results"])?,
             rows: roles.start("sink", &["--name", "postgres"])?,
+            hashes: roles.start("sink", &["--name", "redis"])?,
             sold: 0,
             recoveries: Vec::new(),
             kafka,
             roles,
         };
-        for role in [&mut world.serve, &mut world.ingest, &mut world.results, &mut world.rows] {
+        for role in world.singles() {
             role.wait_until_ready()?;
         }
         Ok(world)
@@ -151,9 +171,10 @@ impl World {
         self.of(which).running.signal(SIGKILL)?;
         let successor = match which {
             Which::Serve => self.roles.serve(),
-            Which::Ingest => self.roles.start("ingest", &["--name", "checkout"]),
+            Which::Ingest => self.roles.ingest(),
             Which::Results => self.roles.start("sink", &["--name", "results"]),
             Which::Rows => self.roles.start("sink", &["--name", "postgres"]),
+            Which::Hashes => self.roles.start("sink", &["--name", "redis"]),
         };
         std::mem::replace(self.of(which), successor?).running.kill()?;
         Ok(())
@@ -165,7 +186,68 @@ impl World {
             Which::Ingest => &mut self.ingest,
             Which::Results => &mut self.results,
             Which::Rows => &mut self.rows,
+            Which::Hashes => &mut self.hashes,
         }
+    }
+
+    /// Roles of which there is one.
+    fn singles(&mut self) -> [&mut Role; 5] {
+        [&mut self.serve, &mut self.ingest, &mut self.results, &mut self.rows, &mut self.hashes]
+    }
+
+    /// The sinks.
+    pub fn sinks(&mut self) -> [&mut Role; 3] {
+        [&mut self.results, &mut self.rows, &mut self.hashes]
+    }
+
+    /// All roles.
+    pub fn everybody(&mut self) -> Vec<&mut Role> {
+        let mut everybody =
+            vec![&mut self.serve, &mut self.ingest, &mut self.results, &mut self.rows, &mut self.hashes];
+        everybody.extend(&mut self.processors);
+        everybody
+    }
+
+    /// Ends the ingester in order, and compares the ledger and what every place shows with what the naive reference says of
+    /// the raw topic; how many events there were.
+    ///
+    /// # Errors
+    /// If the ingester does not end, or the topic cannot be read.
+    ///
+    /// # Panics
+    /// If somebody shows other rows, or the ledger does not add up, with what was seen last.
+    pub fn prove(&mut self, after: &str) -> Result<i64> {
+        self.ingest.running.signal(SIGTERM)?;
+        let begun = Instant::now();
+        while !self.ingest.running.has_ended()? {
+            ensure!(begun.elapsed() < PATIENCE, "the ingester does not end");
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+        let begun = Instant::now();
+        let expected = expected(&self.checked)?;
+        let sold = counted(&expected);
+        let took = begun.elapsed().as_secs_f64();
+        let ledger = || self.ask("/api/v1/ledger").unwrap_or_default();
+        let all = wait("the ledger", ledger, |all| all["tables"][0]["counted"] == sold && all["unaccounted"] == 0);
+        ensure!(all["streams"][0]["read"] == sold, "{after}: {all}");
+        for place in EVERYWHERE {
+            wait(&format!("{place:?} after {after}"), || self.shown(place), |rows| *rows == expected);
+        }
+        self.sold = sold;
+        println!(
+            "{after}: {sold} events, {} rows everywhere, unaccounted 0; read again in {took:.0} s",
+            expected.len()
+        );
+        Ok(sold)
+    }
+
+    /// Goes on after a proof.
+    ///
+    /// # Errors
+    /// If the ingester cannot be started.
+    pub fn resume(&mut self) -> Result<()> {
+        self.ingest = self.roles.ingest()?;
+        self.ingest.wait_until_ready()
     }
 
     /// Events that are in Kafka for certain.
@@ -182,6 +264,7 @@ impl World {
         match place {
             Place::Api => self.in_api(),
             Place::Postgres => self.in_postgres().unwrap_or_default(),
+            Place::Redis => self.in_redis().unwrap_or_default(),
             Place::Couchbase => self.in_couchbase(),
         }
     }
@@ -189,6 +272,24 @@ impl World {
     fn in_api(&self) -> Rows {
         let found = self.ask("/api/v1/tables/category_sales?limit=10000").unwrap_or_default();
         found["rows"].as_array().into_iter().flatten().filter_map(|found| row(found).ok()).collect()
+    }
+
+    fn in_redis(&self) -> Result<Rows> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/0", self.redis.port))?;
+        let mut connection = client.get_connection_with_timeout(LOOK_EVERY)?;
+        let keys: Vec<String> = redis::cmd("KEYS").arg(format!("{KEYS}*")).query(&mut connection)?;
+        let mut rows = Rows::new();
+        for key in keys {
+            let mut row: BTreeMap<String, String> = redis::cmd("HGETALL").arg(&key).query(&mut connection)?;
+            if row.contains_key("_deleted") {
+                continue;
+            }
+            let mut take = |name: &str| row.remove(name).with_context(|| format!("{key} has no {name}"));
+            let total = Decimal::parse(take("total_sales")?.as_bytes()).context("no decimal")?;
+            let values = (total.0, take("transaction_count")?.parse()?);
+            rows.insert((take("window_start")?, take("category")?), values);
+        }
+        Ok(rows)
     }
 
     fn in_couchbase(&self) -> Rows {
@@ -209,7 +310,7 @@ impl World {
         })?;
         let rows = found.iter().map(|row| {
             let total: &str = row.get(2);
-            let total = engine::decimal::Decimal::parse(total.as_bytes()).context("no decimal")?;
+            let total = Decimal::parse(total.as_bytes()).context("no decimal")?;
             Ok(((row.get(0), row.get(1)), (total.0, row.get(3))))
         });
         rows.collect()
@@ -254,9 +355,9 @@ impl World {
 
     /// The end of every role's log.
     fn last_words(&self) -> String {
-        let roles =
-            [("serve", &self.serve), ("ingest", &self.ingest), ("results", &self.results), ("rows", &self.rows)];
-        let roles = roles.into_iter().chain(self.processors.iter().map(|processor| ("process", processor)));
+        let sinks = [("results", &self.results), ("rows", &self.rows), ("hashes", &self.hashes)];
+        let roles = [("serve", &self.serve), ("ingest", &self.ingest)].into_iter().chain(sinks);
+        let roles = roles.chain(self.processors.iter().map(|processor| ("process", processor)));
         let words = roles.map(|(name, role)| {
             let all = role.running.complaints();
             let lines: Vec<&str> = all.lines().collect();
@@ -300,6 +401,8 @@ pub enum Which {
     Results,
     /// The sink to PostgreSQL.
     Rows,
+    /// The sink to Redis.
+    Hashes,
 }
 
 /// The example with a rate, three copies, checkpoints every six seconds, and a memory for ids that leaves room on the disk:
@@ -313,6 +416,12 @@ fn example(bootstrap: &str, rate: u64) -> Result<String> {
         ("deduplicateWithin: 15m", "deduplicateWithin: 10s".into()),
         ("outOfOrderness: 1m", "outOfOrderness: 30s".into()),
         ("    replicas: 2\n", "    checkpoints: {every: 6s}\n".into()),
+        (
+            "  sinks:\n",
+            format!(
+                "  sinks:\n  - {{name: redis, tables: [category_sales], redis: {{connectionSecret: redis, keyPrefix: '{KEYS}'}}}}\n"
+            ),
+        ),
     ];
     for (from, to) in changes {
         ensure!(text.contains(from), "the example has changed: no {from}");

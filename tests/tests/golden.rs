@@ -15,5 +15,5 @@ fn every_checkpoint_that_was_ever_kept_goes_on() {
             folders += 1;
         }
     }
-    assert!(folders >= 5, "{folders} folders: somebody deleted what must be kept");
+    assert!(folders >= 7, "{folders} folders: somebody deleted what must be kept");
 }

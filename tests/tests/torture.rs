@@ -1,6 +1,7 @@
-//! Everything that can be killed is killed while events flow: three brokers, which fall silent too, every role, both stores,
-//! sleepers, a rebalance storm, damaged checkpoints, and the whole cluster gone for longer than any of its clients waits. In
-//! the end PostgreSQL, Couchbase's double and the API show what the naive reference says of the raw topic, to the last row.
+//! Everything that can be killed is killed while events flow: three brokers, which fall silent too, every role, all stores,
+//! sleepers, a rebalance storm, damaged checkpoints, and the whole cluster gone for longer than any of its clients waits. After
+//! each of these PostgreSQL, Redis, Couchbase's double and the API show what the naive reference says of the raw topic, to the
+//! last row, and the ledger adds up.
 //!
 //! `TORTURE_RATE` are the events a second; `TORTURE_PAUSE` the seconds that sleepers sleep and stores are away;
 //! `TORTURE_ROUNDS` how often every broker is killed and falls silent.
@@ -12,8 +13,7 @@ use std::time::{Duration, Instant};
 
 use tests::{
     damage::damage_newest_checkpoints,
-    roles::{PATIENCE, Role, SIGCONT, SIGKILL, SIGSTOP, SIGTERM, wait},
-    sales::{Rows, counted, expected},
+    roles::{PATIENCE, Role, SIGCONT, SIGKILL, SIGSTOP, SIGTERM},
     torture::{EVERYWHERE, Place, RECOVERY_MAX, RECOVERY_TYPICAL, Which, World},
 };
 
@@ -65,19 +65,20 @@ fn roles(world: &mut World) {
             world.processors.remove(0).running.kill().map(drop)
         })
         .unwrap();
-    for which in [Which::Ingest, Which::Serve, Which::Results, Which::Rows] {
+    for which in [Which::Ingest, Which::Serve, Which::Results, Which::Rows, Which::Hashes] {
         world.endure(&format!("{which:?} killed"), |world| world.kill(which)).unwrap();
     }
 }
 
-/// One processor sleeps and both stores are away, for as long: the other takes over, and the API goes on.
+/// One processor sleeps and all stores are away, for as long: the other takes over, and the API goes on.
 fn sleeper_and_stores(world: &mut World, pause: Duration) {
     let (sold, begun) = (world.sold(), Instant::now());
     world.processors[0].running.signal(SIGSTOP).unwrap();
     world.postgres.kill();
+    world.redis.kill();
     [0, 1].into_iter().for_each(|node| world.couchbase.stop(node));
     world.go_on("a processor asleep, the stores away", begun, sold, &[Place::Api]).unwrap();
-    for sink in [&mut world.results, &mut world.rows] {
+    for sink in world.sinks() {
         sink.wait_until_unready().unwrap();
     }
     // It would be their fault, and nobody else's, if the API stood still meanwhile.
@@ -90,6 +91,7 @@ fn sleeper_and_stores(world: &mut World, pause: Duration) {
         .endure(&format!("awake and back after {:.0} s", slept.as_secs_f64()), |world| {
             world.processors[0].running.signal(SIGCONT)?;
             world.postgres.restart();
+            world.redis.restart();
             [0, 1].into_iter().try_for_each(|node| world.couchbase.resume(node))?;
             Ok(())
         })
@@ -146,8 +148,7 @@ fn outage(world: &mut World) {
         role.wait_until_unready().unwrap();
     }
     println!("outage: not ready after {:.1} s", begun.elapsed().as_secs_f64());
-    let mut everybody = vec![&mut world.serve, &mut world.ingest, &mut world.results, &mut world.rows];
-    everybody.extend(&mut world.processors);
+    let mut everybody = world.everybody();
     while begun.elapsed() < OUTAGE {
         for role in &mut everybody {
             assert!(!role.running.has_ended().unwrap(), "somebody gave up: {}", role.running.complaints());
@@ -157,37 +158,19 @@ fn outage(world: &mut World) {
     world.kafka.restart().unwrap();
     let back = Instant::now();
     world.go_on("all brokers back", back, sold, &EVERYWHERE).unwrap();
-    let mut everybody = vec![&mut world.serve, &mut world.ingest, &mut world.results, &mut world.rows];
-    everybody.extend(&mut world.processors);
-    everybody.into_iter().for_each(|role| role.wait_until_ready().unwrap());
-}
-
-/// Ends the ingester in order, and compares everything with the reference; how many events there were.
-fn prove(world: &mut World) -> i64 {
-    world.ingest.running.signal(SIGTERM).unwrap();
-    let patience = Instant::now() + PATIENCE;
-    while !world.ingest.running.has_ended().unwrap() {
-        assert!(Instant::now() < patience, "the ingester does not end");
-        std::thread::park_timeout(Duration::from_millis(50));
-    }
-    let begun = Instant::now();
-    let expected: Rows = expected(&world.checked).unwrap();
-    let sold = counted(&expected);
-    println!("the reference read {sold} events in {:.0} s", begun.elapsed().as_secs_f64());
-    let ledger = || world.ask("/api/v1/ledger").unwrap_or_default();
-    let all = wait("the ledger", ledger, |all| all["tables"][0]["counted"] == sold && all["unaccounted"] == 0);
-    assert_eq!(all["streams"][0]["read"], sold, "{all}");
-    for place in EVERYWHERE {
-        wait(&format!("{place:?}"), || world.shown(place), |rows| *rows == expected);
-    }
-    println!("{sold} events, {} rows everywhere, unaccounted {}", expected.len(), all["unaccounted"]);
-    sold
+    world.everybody().into_iter().for_each(|role| role.wait_until_ready().unwrap());
 }
 
 /// Where a task was recovered from, the first time.
 fn begins_at(log: &str, task: &str) -> Option<u64> {
     let (_, rest) = log.split_once(&format!("recovers task=\"{task}\" from="))?;
     rest.split(' ').next()?.parse().ok()
+}
+
+/// Tables and ledger are as they should be, and events go on.
+fn prove(world: &mut World, after: &str) {
+    world.prove(after).unwrap();
+    world.resume().unwrap();
 }
 
 fn end(role: Role) -> String {
@@ -208,21 +191,27 @@ fn whatever_is_killed_every_event_counts_once() {
 
     for _ in 0..setting("TORTURE_ROUNDS", 1) {
         brokers(&mut world);
+        prove(&mut world, "brokers killed");
         silent_brokers(&mut world);
+        prove(&mut world, "brokers silent");
     }
     roles(&mut world);
+    prove(&mut world, "roles killed");
     sleeper_and_stores(&mut world, pause);
+    prove(&mut world, "stores away");
     storm(&mut world);
+    prove(&mut world, "storm");
     let older = checkpoints(&mut world);
     world.add_processor().unwrap();
     world.processors.iter_mut().for_each(|processor| processor.wait_until_ready().unwrap());
     let (blows, median, longest) = world.recoveries();
     println!("{blows} blows: {:.1} s in the median, {:.1} s at most", median.as_secs_f64(), longest.as_secs_f64());
     assert!(median < RECOVERY_TYPICAL, "usually it takes {median:?}");
+    prove(&mut world, "checkpoints damaged");
     outage(&mut world);
 
     let took = begun.elapsed().as_secs_f64();
-    let sold = prove(&mut world);
+    let sold = world.prove("all brokers away").unwrap();
     println!("{:.0} events/s for {took:.0} s, all brokers away for a while of it", sold as f64 / took);
     let recovered = end(world.processors.remove(0));
     for (task, older) in &older {
@@ -230,7 +219,7 @@ fn whatever_is_killed_every_event_counts_once() {
         assert!(begun <= *older, "{task} began at {begun}, behind {older}, where the last readable checkpoint is");
     }
     println!("all of {} tasks began with an older checkpoint", older.len());
-    for role in world.processors.drain(..).chain([world.results, world.rows, world.serve]) {
+    for role in world.processors.drain(..).chain([world.results, world.rows, world.hashes, world.serve]) {
         let told = end(role);
         let lines = told.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
         println!("{lines} warnings");

@@ -1,6 +1,6 @@
 //! Events of a pipeline: what was done, what was refused, what fails. Each is told once, when it begins.
 
-use crds::spec::ClickstreamPipeline;
+use crds::{spec::ClickstreamPipeline, status::PipelineStatus};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Resource, ResourceExt as _,
@@ -12,6 +12,7 @@ use crate::{
     choice::Refusal,
     desired::api_version,
     schedules::{self, Failed},
+    status,
     steps::Step,
     trouble::{self, Trouble},
 };
@@ -58,6 +59,24 @@ pub(super) async fn warn(pipeline: &ClickstreamPipeline, context: &Context, fail
         let note = Some(note(told.clone()));
         publish(pipeline, context, Event { type_: EventType::Warning, reason, note, action, secondary: None }).await;
     }
+}
+
+/// What the status begins to say of topics that are no more as the spec says.
+pub(super) fn topics_begin_to_differ(pipeline: &ClickstreamPipeline, now: &PipelineStatus) -> Option<String> {
+    let differ = |status: &PipelineStatus| {
+        let found = status.conditions.iter().find(|one| one.type_ == "TopicsReady" && one.reason == status::DIFFER);
+        found.map(|one| one.message.clone())
+    };
+    let before = pipeline.status.as_ref().and_then(differ);
+    differ(now).filter(|_| before.is_none())
+}
+
+/// An event for them, once they are in the status.
+pub(super) async fn warn_of_topics(pipeline: &ClickstreamPipeline, context: &Context, differ: Option<String>) {
+    let Some(differ) = differ else { return };
+    let (reason, action) = (status::DIFFER.into(), "Observe".into());
+    let event = Event { type_: EventType::Warning, reason, note: Some(note(differ)), action, secondary: None };
+    publish(pipeline, context, event).await;
 }
 
 /// Events for fields that others have the last word on, once each: no condition, because whoever set a webhook up wants it so.

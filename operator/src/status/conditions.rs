@@ -88,7 +88,7 @@ pub(super) const SETUP: &str = "setup";
 pub(super) const REFUSED: &str = "SetupRefused";
 
 /// Why topics are not ready that were.
-pub(super) const DIFFER: &str = "TopicsDiffer";
+pub(crate) const DIFFER: &str = "TopicsDiffer";
 
 fn workers(facts: &Facts<'_>, states: &[(&Part, PartStatus)]) -> Said {
     let said = |status, reason, message| Said { type_: "WorkersReady", status, reason, message: cut(message) };

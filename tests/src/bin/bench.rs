@@ -228,13 +228,14 @@ fn measure(plan: &Arc<Plan>, feeds: &[(Source, &Records)], end: End) -> Result<M
     drive::run(plan, &context(), feeds, end).context("the engine cannot read its own messages")
 }
 
-const MANIFESTS: [(&str, &str); 6] = [
+const MANIFESTS: [(&str, &str); 7] = [
     ("w2", include_str!("../../benches/w2.yaml")),
     ("sessions", include_str!("../../benches/sessions.yaml")),
     ("funnel", include_str!("../../benches/funnel.yaml")),
     ("join", include_str!("../../benches/join.yaml")),
     ("expressions", include_str!("../../benches/expressions.yaml")),
     ("memory", include_str!("../../benches/memory.yaml")),
+    ("aggregates", include_str!("../../benches/aggregates.yaml")),
 ];
 
 /// Reads a manifest of `tests/benches`.

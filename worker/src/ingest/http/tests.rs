@@ -242,7 +242,6 @@ fn a_queue_that_is_full_is_answered_503_and_loses_nobody() {
         assert_eq!(status, 503, "while nothing can be stored: {answer}");
         refused(status, &answer);
         drop(held);
-        drop(come);
         let others: Vec<(u16, String)> = (1..clients).map(|_| answers.recv().unwrap()).collect();
         others.iter().filter(|(status, _)| *status != 200).for_each(|(status, answer)| refused(*status, answer));
         others.iter().filter(|(status, _)| *status == 200).count()

@@ -24,8 +24,8 @@ use crate::{
 /// How long a question to Kafka may take that nothing can go on without: less than the group waits for a member to poll.
 const INSIST_TIME_MAX: Duration = Duration::from_secs(240);
 
-/// How long a partition that has something may give nothing.
-const SILENCE_MAX: Duration = Duration::from_secs(45);
+/// How long a partition that has something may give nothing: with the time to join anew, less than a recovery may take.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 impl Member<'_> {
     /// Whether a partition of ours gives nothing although it has something: librdkafka may be told of no offset where a broker
