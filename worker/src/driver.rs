@@ -7,6 +7,7 @@ mod merge;
 mod recover;
 
 use std::{
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -60,6 +61,9 @@ pub enum DriverError {
         /// First offset that is still there.
         log_start: u64,
     },
+    /// A bug; the panic is in the log.
+    #[error("processing failed for a reason that is a mistake of this program; the lines above tell where")]
+    Panicked,
 }
 
 /// What all driver threads share: facts that do not change, and flags.
@@ -159,7 +163,7 @@ impl Driver {
         self.shared.stop.store(true, Ordering::Release);
         self.shared.log.nudge();
         for thread in self.threads {
-            // A panic was printed by its thread; the failure below is what the caller can act on.
+            // It catches its own panics, and has no result.
             drop(thread.join());
         }
         self.shared.take_failure().map_or(Ok(()), Err)
@@ -258,12 +262,14 @@ struct Worker {
 
 impl Worker {
     fn run(self, threads: usize) {
-        if let Err(error) = self.work(threads) {
+        let worked = panic::catch_unwind(AssertUnwindSafe(|| self.work(threads)));
+        if let Err(error) = worked.unwrap_or(Err(DriverError::Panicked)) {
             tracing::error!(error = %error, thread = self.number, "processing stopped");
             if let Ok(mut failure) = self.shared.failure.lock() {
                 failure.get_or_insert(error);
             }
-            self.shared.log.nudge();
+            // Nobody makes room any more for an ingester that waits for it, however the run comes to end.
+            self.shared.log.close_inlets();
         }
     }
 
@@ -299,5 +305,43 @@ impl Worker {
             merge.finish(&self.shared, &self.queue)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        log::{EmbeddedLog, Fsync},
+        ports::{Commit, Records},
+    };
+
+    #[test]
+    fn who_waits_for_room_leaves_when_a_thread_fails() {
+        let plan = Arc::new(crds::check(include_str!("../../examples/medallion.yaml"), &[]).unwrap().plan);
+        let dir = tempfile::tempdir().unwrap();
+        let log = Arc::new(EmbeddedLog::open(dir.path(), &Layout::specs(&plan), Fsync::Interval).unwrap());
+        let layout = Layout::find(&log, &plan).unwrap();
+        let mut damage = Records::default();
+        damage.push(b"not a message");
+        log.commit(&Commit { appends: &[(layout.shuffle(0), &damage)], ..Commit::default() }).unwrap();
+        let (queue, _snapshots) = crossbeam_channel::unbounded();
+        let waits = {
+            let (log, topic) = (Arc::clone(&log), layout.shuffle_topic());
+            std::thread::spawn(move || log.wait_for_room(topic, 1))
+        };
+        let driver = Driver::start(DriverOptions {
+            log: Arc::clone(&log),
+            checkpoints: CheckpointStore::new(log, 1, 1),
+            plan,
+            context: Arc::new(MapContext { lookups: Vec::new(), hash_key: Default::default() }),
+            queue,
+            checkpoint_every: Duration::from_secs(1),
+            threads: 2,
+            metrics: Arc::default(),
+        })
+        .unwrap();
+        assert!(matches!(waits.join().unwrap(), Err(LogError::Closed)));
+        assert!(matches!(driver.stop(), Err(DriverError::Corrupt { offset: 0, .. })));
     }
 }

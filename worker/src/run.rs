@@ -285,10 +285,6 @@ impl Pipeline {
     /// Ends everything in order and tells what came of it.
     fn stop(self, end: End, options: &RunOptions) -> anyhow::Result<()> {
         self.ingesters.stop();
-        if self.shared.has_failed() || self.pump.has_failed() {
-            // Nobody makes room any more for an ingester that waits for it.
-            self.log.close_inlets();
-        }
         let errors = self.ingesters.join();
         if end == End::Asked && !self.shared.has_failed() {
             self.shared.wait_for_input(DRAIN_FOR)?;
