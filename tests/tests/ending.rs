@@ -77,7 +77,7 @@ fn roles_end_in_time_while_brokers_and_stores_are_away_and_lose_nothing() {
     broker.process.signal(SIGCONT).unwrap();
     postgres.restart();
     let [process, mut sink, ingest] = all();
-    let serve = start("serve", &manifest, &secrets, &["--listen", &page]);
+    let mut serve = start("serve", &manifest, &secrets, &["--listen", &page]);
     // What came before the restart comes again behind it: the memory for ids outlives who had it.
     let again = shop.post_again(sold_before - BATCH);
     assert_eq!(again.unwrap(), 200);
@@ -88,6 +88,8 @@ fn roles_end_in_time_while_brokers_and_stores_are_away_and_lose_nothing() {
     };
     wait("every event once", || ledger(&page), is_all);
     sink.wait_for_figure("clickstream_sink_lag_records", |lag| lag == 0.0).unwrap();
+    // What is left at the ends of the raw partitions are markers of transactions: nothing waits there.
+    serve.wait_for_figure("clickstream_process_lag_events", |lag| lag == 0.0).unwrap();
     println!("{sold} events, each counted once; waited at most {PATIENCE:?}");
     [process, sink, ingest, serve].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
 }

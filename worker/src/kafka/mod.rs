@@ -47,6 +47,7 @@ pub mod history;
 pub mod feed;
 pub mod feeding;
 pub mod tailing;
+mod tails;
 pub mod overview;
 pub mod letters;
 pub mod serving;

@@ -26,6 +26,7 @@ use super::{
     letters::KafkaLetters,
     names::Names,
     tailing::Fleet,
+    tails::Tails,
     upkeep::Upkeep,
 };
 use crate::{
@@ -209,6 +210,7 @@ fn feed_tables(mut feeding: Feeding, lag: &IntGauge, board: &Board) -> anyhow::R
 fn gather_facts(cluster: &Cluster, names: &Names, lag: &IntGauge, board: &Board) -> anyhow::Result<()> {
     let mut last: Option<(Instant, u64)> = None;
     let mut facts: BTreeMap<u32, Facts> = BTreeMap::new();
+    let mut tails = Tails::new(cluster);
     while !board.stop.load(Ordering::Acquire) {
         let topics = board.topics.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !facts.keys().eq(topics.keys()) {
@@ -217,7 +219,10 @@ fn gather_facts(cluster: &Cluster, names: &Names, lag: &IntGauge, board: &Board)
             last = None;
         }
         match Facts::furthest_behind(facts.values()) {
-            Ok(partitions) => tell_status(partitions, &mut last, lag, board),
+            Ok(mut partitions) => {
+                tails.settle(&mut partitions);
+                tell_status(partitions, &mut last, lag, board);
+            }
             Err(error) => {
                 // Whoever scales by these figures must not take the last ones for a lull.
                 board.status.lock().unwrap_or_else(PoisonError::into_inner).state = State::Starting;
