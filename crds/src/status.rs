@@ -106,7 +106,10 @@ pub struct PartStatus {
     /// Why, and what to do.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What waits.
+    /// What an ingester or a sink does a second, lately.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// What waits, and how long it takes at that rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag: Option<String>,
 }

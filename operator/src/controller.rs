@@ -44,6 +44,7 @@ use crate::{
     choice::choose,
     desired::{MANAGER, Owner, PIPELINE_LABEL, couchbase::asking, monitoring::Monitoring},
     discovery::Discovery,
+    figures::Figures,
     metrics::Metrics,
     observed::{Objects, Reading},
     overruled::Overruled,
@@ -307,6 +308,8 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     };
     leave::keep_finalizer(pipeline, context).await?;
     let owner = owner(pipeline, context).await;
+    // Pods may take seconds to answer, and what others change meanwhile, as an autoscaler does, is to be seen before it is written.
+    let figures = ask(pipeline, context).await;
     let mut observed = apply::observe(&context.client, &owner).await;
     act::accept(context, &owner, &mut observed);
     let pods = apply::pods(&context.client, &owner).await;
@@ -314,7 +317,7 @@ async fn work(known: &Watched, context: &Context) -> Result<Action, ReconcileErr
     let others = context.pipelines.all().await;
     let mut choice = choose(pipeline, others.readable(), &owner, &observed);
     context.metrics.blocked(&key(pipeline), choice.blocked());
-    let pulse = feel(context, &owner, &mut choice.runs, &observed, pipeline.status.as_ref()).await;
+    let pulse = feel(pipeline, context, choice.runs.as_mut(), &observed, figures);
     let steps = match &choice.runs {
         Some(accepted) if !choice.is_paused => {
             let steps = decide(&owner, accepted, &observed, &pods);
@@ -400,30 +403,45 @@ async fn owner(pipeline: &ClickstreamPipeline, context: &Context) -> Owner {
     Owner::of(pipeline, &context.image, monitoring, couchbase)
 }
 
-/// Asks the pods how they are doing, if that is due, and puts the number of processors that follows into the spec.
-async fn feel(
+/// Asks the pods how they are doing, if that is due. Of a pipeline of which nothing was ever accepted there are none.
+async fn ask(pipeline: &ClickstreamPipeline, context: &Context) -> Option<Figures> {
+    let hash = pipeline.status.as_ref()?.accepted_hash.as_deref()?;
+    if !memory(pipeline, context).is_due(Instant::now()) {
+        return None;
+    }
+    let (namespace, name) = (pipeline.namespace().unwrap_or_default(), pipeline.name_any());
+    let figures = context.scraper.figures(&context.client, (&namespace, &name), hash).await;
+    context.metrics.called("pods", matches!(figures.processing, Reading::Known(_)));
+    Some(figures)
+}
+
+/// What is known of a pipeline's work.
+fn memory(pipeline: &ClickstreamPipeline, context: &Context) -> Memory {
+    let memories = context.memories.lock().unwrap_or_else(PoisonError::into_inner);
+    memories.get(&key(pipeline)).cloned().unwrap_or_else(|| Memory::of(pipeline.status.as_ref()))
+}
+
+/// What follows from what the pods said: the number of processors is put into the spec.
+fn feel(
+    pipeline: &ClickstreamPipeline,
     context: &Context,
-    owner: &Owner,
-    runs: &mut Option<Accepted>,
+    runs: Option<&mut Accepted>,
     observed: &Reading<Objects>,
-    before: Option<&PipelineStatus>,
+    figures: Option<Figures>,
 ) -> Pulse {
     let Some(accepted) = runs else { return Pulse::default() };
-    let key = format!("{}/{}", owner.namespace, owner.name);
-    let lock = || context.memories.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut memory = lock().get(&key).cloned().unwrap_or_else(|| Memory::of(before));
+    let (mut memory, name) = (memory(pipeline, context), pipeline.name_any());
     if let Reading::Known(live) = observed {
-        if !accepted.spec.suspend && memory.is_due(Instant::now()) {
-            let figures =
-                context.scraper.figures(&context.client, (&owner.namespace, &owner.name), &accepted.hash).await;
-            context.metrics.called("pods", matches!(figures.processing, Reading::Known(_)));
-            memory.look(Instant::now(), figures);
+        let now = Instant::now();
+        if let Some(figures) = figures.filter(|_| !accepted.spec.suspend) {
+            memory.look(now, figures);
         }
-        memory.consider(Instant::now(), accepted, live, &owner.name);
-        lock().insert(key, memory.clone());
-        accepted.spec.process.replicas = memory.replicas(&accepted.spec, live, &owner.name);
+        memory.consider(now, accepted, live, &name);
+        let mut memories = context.memories.lock().unwrap_or_else(PoisonError::into_inner);
+        memories.insert(key(pipeline), memory.clone());
+        accepted.spec.process.replicas = memory.replicas(&accepted.spec, live, &name);
     }
-    memory.pulse(&accepted.spec)
+    memory.pulse(accepted)
 }
 
 /// Writes the status, if it says anything new.

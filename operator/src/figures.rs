@@ -27,6 +27,17 @@ pub struct Processing {
     pub lag_of: BTreeMap<String, u64>,
 }
 
+/// What the pods of an ingester or a sink have done, all of them together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Work {
+    /// Events or rows that each pod has done since it began, by its address.
+    pub done: BTreeMap<String, u64>,
+    /// Events or rows that wait; nothing where nobody knows what there will be.
+    pub waits: Option<u64>,
+    /// Whether there is nothing more to do, ever: the source of an ingester has ended.
+    pub is_complete: bool,
+}
+
 /// A topic that is otherwise than the spec says.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct TopicDifference {
@@ -45,10 +56,10 @@ pub struct Figures {
     pub processing: Reading<Processing>,
     /// Where every event went.
     pub ledger: Reading<LedgerStatus>,
-    /// Changed rows that wait, by sink.
-    pub sinks: BTreeMap<String, Reading<u64>>,
-    /// Topics that are otherwise than the spec says; nothing where no pod with this very spec has looked.
-    pub topics: Option<Reading<Vec<TopicDifference>>>,
+    /// What ingesters and sinks did, by component.
+    pub work: BTreeMap<String, Reading<Work>>,
+    /// Topics that are otherwise than the spec of this hash says; nothing where no pod with this very spec has looked.
+    pub topics: Option<(String, Reading<Vec<TopicDifference>>)>,
     /// Why pods are not ready, by component.
     pub waiting: BTreeMap<String, String>,
 }
@@ -58,7 +69,7 @@ impl Figures {
     #[must_use]
     pub fn unknown(why: &str) -> Self {
         let (processing, ledger) = (Reading::Unknown(why.into()), Reading::Unknown(why.into()));
-        Self { processing, ledger, sinks: BTreeMap::new(), topics: None, waiting: BTreeMap::new() }
+        Self { processing, ledger, work: BTreeMap::new(), topics: None, waiting: BTreeMap::new() }
     }
 }
 
@@ -120,22 +131,32 @@ impl History {
         Reading::Known(Rates { arriving, processed, lag: last.lag })
     }
 
+    /// What a component did a second between the last two looks, both known. Of a pod that began in between nobody knows when.
+    #[must_use]
+    pub fn rate_of(&self, component: &str) -> Option<f64> {
+        let mut looks = self.looks.iter().rev();
+        let ((now, last), (then, before)) = (looks.next()?, looks.next()?);
+        let (last, before) = (known(last, component)?, known(before, component)?);
+        let seconds = now.duration_since(*then).as_secs_f64();
+        let more = |(pod, done): (&String, &u64)| done.checked_sub(*before.done.get(pod)?);
+        let more: Vec<u64> = last.done.iter().filter_map(more).collect();
+        (seconds > 0.0 && !more.is_empty()).then(|| more.iter().sum::<u64>() as f64 / seconds)
+    }
+
     /// The sink that falls behind: at each of the last three looks more waited for it than before. One that is only late by
     /// chance does not grow twice in a row for long.
     #[must_use]
     pub fn falling_behind(&self) -> Option<&str> {
         let looks: Vec<&Figures> = self.looks.iter().rev().take(3).map(|(_, figures)| figures).collect();
         let [last, before, first] = looks[..] else { return None };
-        let lag = |figures: &Figures, sink: &str| match figures.sinks.get(sink) {
-            Some(Reading::Known(lag)) => Some(*lag),
-            _ => None,
-        };
-        let grows = |sink: &str| {
-            let (last, before, first) = (lag(last, sink)?, lag(before, sink)?, lag(first, sink)?);
+        let lag = |figures: &Figures, component: &str| known(figures, component)?.waits;
+        let grows = |component: &str| {
+            let (last, before, first) = (lag(last, component)?, lag(before, component)?, lag(first, component)?);
             (last > before && before > first && last - first >= BEHIND_ROWS).then_some(last)
         };
-        let behind = last.sinks.keys().filter_map(|sink| Some((grows(sink)?, sink.as_str())));
-        behind.max().map(|(_, sink)| sink)
+        let sinks =
+            last.work.keys().filter_map(|component| Some((grows(component)?, component.strip_prefix("sink-")?)));
+        sinks.max().map(|(_, sink)| sink)
     }
 
     /// Share of the records read during these looks that were valid, if any were read.
@@ -149,6 +170,13 @@ impl History {
         let first = self.looks.iter().find_map(|(_, figures)| known(figures))?;
         let read = last.read - first.read;
         (read > 0).then(|| 1.0 - (last.invalid - first.invalid) as f64 / read as f64)
+    }
+}
+
+fn known<'a>(figures: &'a Figures, component: &str) -> Option<&'a Work> {
+    match figures.work.get(component)? {
+        Reading::Known(work) => Some(work),
+        Reading::Unknown(_) => None,
     }
 }
 
@@ -186,6 +214,28 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_component_does_what_its_pods_do_that_were_there_before() {
+        let pods = |done: &[(&str, u64)]| {
+            let done = done.iter().map(|(pod, done)| ((*pod).to_owned(), *done)).collect();
+            Reading::Known(Work { done, ..Work::default() })
+        };
+        for (what, before, last, want) in [
+            ("two pods", pods(&[("a", 100), ("b", 10)]), pods(&[("a", 400), ("b", 40)]), Some(11.0)),
+            ("one is new", pods(&[("a", 100)]), pods(&[("a", 400), ("b", 40_000)]), Some(10.0)),
+            ("one began again", pods(&[("a", 100), ("b", 10)]), pods(&[("a", 400), ("b", 5)]), Some(10.0)),
+            ("one is gone", pods(&[("a", 100), ("b", 10)]), pods(&[("b", 10)]), Some(0.0)),
+            ("all are new", pods(&[("a", 100)]), pods(&[("b", 100)]), None),
+            ("nobody knows", Reading::Unknown("gone".into()), pods(&[("b", 100)]), None),
+        ] {
+            let (mut history, start) = (History::default(), Instant::now());
+            for (work, at) in [(before, start), (last, start + Duration::from_secs(30))] {
+                history.add(at, Figures { work: [("ingest-web".to_owned(), work)].into(), ..Figures::unknown("") });
+            }
+            assert_eq!(history.rate_of("ingest-web"), want, "{what}");
+        }
+    }
+
+    #[test]
     fn a_sink_falls_behind_when_its_lag_grows_from_look_to_look() {
         let known = |rows: [u64; 3]| rows.map(Some);
         for (what, gold, want) in [
@@ -198,9 +248,10 @@ pub(crate) mod tests {
             let (mut history, mut now) = (History::default(), Instant::now());
             for lag in gold {
                 now += Duration::from_secs(30);
-                let gold = lag.map_or_else(|| Reading::Unknown("gone".into()), Reading::Known);
-                let sinks = [("gold".to_owned(), gold), ("lake".to_owned(), Reading::Known(7))].into();
-                history.add(now, Figures { sinks, ..look(0, 0) });
+                let waits = |rows| Reading::Known(Work { waits: Some(rows), ..Work::default() });
+                let gold = lag.map_or_else(|| Reading::Unknown("gone".into()), waits);
+                let work = [("sink-gold".to_owned(), gold), ("sink-lake".to_owned(), waits(7))].into();
+                history.add(now, Figures { work, ..look(0, 0) });
             }
             assert_eq!(history.falling_behind(), want, "{what}");
         }

@@ -96,8 +96,10 @@ fn list(page: &mut String, title: &str, parts: &[PartStatus]) {
     }
     let _ = writeln!(page, "\n{title}");
     for part in parts {
-        let (lag, message) = (part.lag.as_deref().unwrap_or("-"), part.message.as_deref().unwrap_or_default());
-        let _ = writeln!(page, "  {:<24}{:<13}{lag:<16}{message}", part.name, part.state);
+        let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let (rate, lag, message) =
+            (or_none(&part.rate), or_none(&part.lag), part.message.as_deref().unwrap_or_default());
+        let _ = writeln!(page, "  {:<24}{:<13}{rate:<17}{lag:<20}{message}", part.name, part.state);
     }
 }
 
@@ -181,7 +183,13 @@ mod tests {
                 scaling: Some("stays at 2".into()),
                 ..ProcessStatus::default()
             }),
-            sinks: vec![PartStatus { name: "results".into(), state: "Ready".into(), ..PartStatus::default() }],
+            sinks: vec![PartStatus {
+                name: "results".into(),
+                state: "Ready".into(),
+                rate: Some("5 rows/s".into()),
+                lag: Some("40 rows, 8 s".into()),
+                ..PartStatus::default()
+            }],
             ledger: Some(LedgerStatus { read: 9, accepted: 8, invalid: 1, ..LedgerStatus::default() }),
             plan: Some(PlanStatus { hash: "abc".into(), steps: vec!["create Job x".into()] }),
             ..PipelineStatus::default()
@@ -195,7 +203,7 @@ mod tests {
         for part in [
             "shop/medallion",
             "1 of 2 pods ready, 70 events/s, 12 events, 1 s wait",
-            "results",
+            "results                 Ready        5 rows/s         40 rows, 8 s",
             "9 read = 8",
             "hash abc",
         ] {

@@ -17,7 +17,7 @@ use crds::{
 use crate::{
     accepted::Accepted,
     desired::{Part, Role, parts},
-    figures::{Figures, History, Rates, TopicDifference},
+    figures::{Figures, History, TopicDifference, Work},
     observed::{Objects, Reading, Rollout, rollout},
     scaling::{self, Decision},
 };
@@ -34,8 +34,8 @@ pub struct Pulse {
     pub lag: Option<String>,
     /// The same by topic.
     pub topics: BTreeMap<String, String>,
-    /// Rows that wait, by sink.
-    pub sinks: BTreeMap<String, String>,
+    /// What ingesters and sinks do, by component.
+    pub parts: BTreeMap<String, PartPulse>,
     /// Topics that are otherwise than the spec says, where somebody has looked.
     pub differences: Option<Reading<Vec<TopicDifference>>>,
     /// Why pods are not ready, by component.
@@ -48,6 +48,17 @@ pub struct Pulse {
     pub capacity: Option<i64>,
     /// The last decision about scaling.
     pub scaling: Option<String>,
+}
+
+/// What the status says of the work of an ingester or a sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PartPulse {
+    /// Events or rows a second.
+    pub rate: Option<String>,
+    /// What waits, and how long it takes.
+    pub lag: Option<String>,
+    /// Whether the source has ended.
+    pub is_complete: bool,
 }
 
 /// The memory of one pipeline.
@@ -143,14 +154,14 @@ impl Memory {
 
     /// What the status says. Without pods there is nothing to say.
     #[must_use]
-    pub fn pulse(&self, spec: &PipelineSpec) -> Pulse {
+    pub fn pulse(&self, Accepted { spec, hash, .. }: &Accepted) -> Pulse {
         let capacity = self.capacity.map(|capacity| capacity.round() as i64);
         let Some(figures) = self.history.last().filter(|_| !spec.suspend) else {
             return Pulse { capacity, ..Pulse::default() };
         };
         let rates = self.history.rates();
         let (rate, seconds) = match &rates {
-            Reading::Known(rates) => (format!("{:.0} events/s", rates.processed), work_left(rates)),
+            Reading::Known(rates) => (per_second(rates.processed, EVENTS), work_left(rates.lag, rates.processed)),
             Reading::Unknown(_) => ("Unknown".into(), String::new()),
         };
         let (lag, topics) = match &figures.processing {
@@ -160,9 +171,9 @@ impl Memory {
             }
             Reading::Unknown(_) => ("Unknown".into(), BTreeMap::new()),
         };
-        let sink = |(name, lag): (&String, &Reading<u64>)| match lag {
-            Reading::Known(lag) => (name.clone(), format!("{lag} rows")),
-            Reading::Unknown(_) => (name.clone(), "Unknown".into()),
+        let part = |(component, work): (&String, &Reading<Work>)| {
+            let unit = if component.starts_with(Role::Ingest.name()) { EVENTS } else { ROWS };
+            (component.clone(), part(work, self.history.rate_of(component), unit))
         };
         let observes = spec.process.autoscale.as_ref().is_some_and(|limits| limits.observe_only);
         let observed = if observes { "observed only: " } else { "" };
@@ -170,8 +181,9 @@ impl Memory {
             rate: Some(rate),
             lag: Some(lag),
             topics,
-            sinks: figures.sinks.iter().map(sink).collect(),
-            differences: figures.topics.clone(),
+            parts: figures.work.iter().map(part).collect(),
+            // What was looked for is what is wanted still.
+            differences: figures.topics.clone().filter(|(of, _)| of == hash).map(|(_, look)| look),
             waiting: figures.waiting.clone(),
             quality: self.history.quality().map(|share| format!("{:.2} %", share * 100.0)),
             ledger: match &figures.ledger {
@@ -184,9 +196,30 @@ impl Memory {
     }
 }
 
-/// How long what waits takes at the present rate.
-fn work_left(rates: &Rates) -> String {
-    match (rates.lag, rates.processed) {
+/// What is counted.
+const EVENTS: &str = "events";
+const ROWS: &str = "rows";
+
+fn part(work: &Reading<Work>, rate: Option<f64>, unit: &str) -> PartPulse {
+    let unknown = || "Unknown".to_owned();
+    let Reading::Known(work) = work else {
+        return PartPulse { rate: Some(unknown()), lag: Some(unknown()), is_complete: false };
+    };
+    let left = |waits| rate.map(|rate| work_left(waits, rate)).unwrap_or_default();
+    PartPulse {
+        rate: Some(rate.map_or_else(unknown, |rate| per_second(rate, unit))),
+        lag: work.waits.map(|waits| format!("{waits} {unit}{}", left(waits))),
+        is_complete: work.is_complete,
+    }
+}
+
+fn per_second(rate: f64, unit: &str) -> String {
+    format!("{rate:.0} {unit}/s")
+}
+
+/// How long what waits takes at a rate.
+fn work_left(lag: u64, rate: f64) -> String {
+    match (lag, rate) {
         (0, _) => ", 0 s".into(),
         (_, rate) if rate < 1.0 => ", nothing moves".into(),
         (lag, rate) => format!(", {:.0} s", lag as f64 / rate),
@@ -241,7 +274,7 @@ mod tests {
             memory.look(now, figures);
             memory.consider(now, &accepted, &cluster(replicas), "medallion");
             replicas = memory.replicas(&accepted.spec, &cluster(replicas), "medallion");
-            (replicas, memory.pulse(&accepted.spec))
+            (replicas, memory.pulse(&accepted))
         };
         tell(Some(0), 1_000);
         // One pod does 1,000 a second, 3,000 arrive.
@@ -267,9 +300,19 @@ mod tests {
         memory.look(now, look(100, 3));
         assert!(!memory.is_due(now + LOOK_EVERY / 2));
         assert_eq!(memory.replicas(&accepted.spec, &cluster(7), "medallion"), accepted.spec.process.replicas);
-        assert_eq!(memory.pulse(&accepted.spec).rate.as_deref(), Some("Unknown"));
+        assert_eq!(memory.pulse(&accepted).rate.as_deref(), Some("Unknown"));
         accepted.spec.suspend = true;
-        assert_eq!(memory.pulse(&accepted.spec), Pulse::default());
+        assert_eq!(memory.pulse(&accepted), Pulse::default());
+    }
+
+    #[test]
+    fn what_was_found_otherwise_under_another_spec_is_not_told_of_this_one() {
+        let accepted = accepted("medallion");
+        for (of, is_told) in [(accepted.hash.clone(), true), ("another".into(), false)] {
+            let mut memory = Memory::default();
+            memory.look(Instant::now(), Figures { topics: Some((of, Reading::Known(Vec::new()))), ..look(1, 0) });
+            assert_eq!(memory.pulse(&accepted).differences.is_some(), is_told);
+        }
     }
 
     #[test]
@@ -287,15 +330,15 @@ mod tests {
                 memory.look(at, look(processed, 0));
                 memory.consider(at, &accepted, &cluster(4), "medallion");
             }
-            let pulse = memory.pulse(&accepted.spec);
+            let pulse = memory.pulse(&accepted);
             (pulse.capacity, pulse.scaling.unwrap())
         };
         let (capacity, told) = decided(Memory::of(Some(&status)));
         assert!(capacity == Some(1_000) && told.starts_with("stays at 4; 1 after 5 calm minutes"), "{told}");
         let (capacity, told) = decided(Memory::of(None));
         assert!(capacity.is_none() && !told.contains("; 1 after"), "{told}");
-        let mut suspended = accepted.spec.clone();
-        suspended.suspend = true;
+        let mut suspended = accepted.clone();
+        suspended.spec.suspend = true;
         assert_eq!(Memory::of(Some(&status)).pulse(&suspended).capacity, Some(1_000), "it outlives a rest");
     }
 }

@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::{
     desired::{HASH_ANNOTATION, HEALTH_PORT, PIPELINE_LABEL, SERVE_PORT},
-    figures::{Figures, Processing, TopicDifference},
+    figures::{Figures, Processing, TopicDifference, Work},
     observed::Reading,
     waiting::{Waits, waits},
 };
@@ -63,12 +63,12 @@ impl Scraper {
             Some(serve) => self.served(serve).await,
             None => Figures::unknown("no pod of serve runs"),
         };
-        figures.topics = self.topics(&listed, hash).await;
-        for (component, addresses) in &pods {
-            if let Some(sink) = component.strip_prefix("sink-") {
-                figures.sinks.insert(sink.to_owned(), self.sink_lag(addresses).await);
-            }
-        }
+        figures.topics = self.topics(&listed, hash).await.map(|look| (hash.to_owned(), look));
+        let asked = pods.iter().filter_map(|(component, addresses)| {
+            let counters = Counters::of(component)?;
+            Some(async move { (component.clone(), self.work(addresses, &counters).await) })
+        });
+        figures.work = join_all(asked).await.into_iter().collect();
         figures.waiting = self.waiting(&listed, jiff::Timestamp::now()).await;
         figures
     }
@@ -147,18 +147,17 @@ impl Scraper {
         None
     }
 
-    /// Rows that wait in all pods of a sink together: one that does not answer may hold any number.
-    async fn sink_lag(&self, addresses: &[String]) -> Reading<u64> {
+    /// What all pods of a component did together: one that does not answer may have done, or hold, any number.
+    async fn work(&self, addresses: &[String], counters: &Counters) -> Reading<Work> {
         let asked = addresses.iter().map(|address| self.get(address, HEALTH_PORT, "/metrics"));
-        let mut sum = 0;
-        for answer in join_all(asked).await {
-            let lag = answer.and_then(|text| metric(&String::from_utf8_lossy(&text), "clickstream_sink_lag_records"));
-            match lag {
-                Ok(lag) => sum += lag,
-                Err(why) => return Reading::Unknown(why),
+        let mut work = Work { is_complete: true, ..Work::default() };
+        for (address, answer) in addresses.iter().zip(join_all(asked).await) {
+            let told = answer.and_then(|text| counters.add(address, &String::from_utf8_lossy(&text), &mut work));
+            if let Err(why) = told {
+                return Reading::Unknown(why);
             }
         }
-        Reading::Known(sum)
+        Reading::Known(work)
     }
 
     /// What the first of the ports says that knows the path.
@@ -199,6 +198,46 @@ impl Scraper {
 enum TopicsLook {
     Differences(Vec<TopicDifference>),
     Unknown(String),
+}
+
+/// The figures by which a pod tells what it does.
+struct Counters {
+    done: String,
+    waits: String,
+    is_complete: Option<String>,
+}
+
+impl Counters {
+    /// Those of an ingester or a sink.
+    fn of(component: &str) -> Option<Self> {
+        if let Some(ingester) = component.strip_prefix("ingest-") {
+            let of = |name: &str| format!("{name}{{ingester=\"{ingester}\"}}");
+            return Some(Self {
+                done: of("clickstream_ingest_events_total"),
+                waits: of("clickstream_ingest_lag_events"),
+                is_complete: Some(of("clickstream_ingest_complete")),
+            });
+        }
+        component.starts_with("sink-").then(|| Self {
+            done: "clickstream_sink_records_total".into(),
+            waits: "clickstream_sink_lag_records".into(),
+            is_complete: None,
+        })
+    }
+
+    /// Adds what a pod says.
+    fn add(&self, address: &str, text: &str, work: &mut Work) -> Result<(), String> {
+        work.done.insert(address.to_owned(), metric(text, &self.done)?);
+        match metric(text, &self.waits) {
+            Ok(waits) => work.waits = Some(work.waits.unwrap_or_default() + waits),
+            // Most ingesters do not know what there will be; every sink does.
+            Err(_) if self.is_complete.is_some() => {}
+            Err(why) => return Err(why),
+        }
+        let complete = self.is_complete.as_ref().and_then(|name| metric(text, name).ok());
+        work.is_complete &= complete == Some(1);
+        Ok(())
+    }
 }
 
 fn place(address: &str, port: u16) -> Result<SocketAddr, String> {
@@ -266,7 +305,7 @@ fn sums(ledger: &Value) -> Result<LedgerStatus, String> {
     })
 }
 
-/// A gauge without labels in Prometheus' text.
+/// A figure in Prometheus' text, by its name with all its labels.
 fn metric(text: &str, name: &str) -> Result<u64, String> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     let value = line.and_then(|value| value.trim().parse::<f64>().ok()).filter(|value| *value >= 0.0);
@@ -295,6 +334,32 @@ mod tests {
         assert!(sums(&json!({"problem": "no"})).is_err());
         assert_eq!(metric("# HELP lag\nlag_more 4\nlag 3\n", "lag"), Ok(3));
         assert!(metric("lag_more 4\n", "lag").is_err());
+    }
+
+    #[test]
+    fn what_pods_count_is_added_up_and_what_one_does_not_know_nobody_knows() {
+        let ingest = |more: &str| {
+            let of = "{ingester=\"web\"}";
+            format!("clickstream_ingest_events_total{of} 40\nclickstream_ingest_complete{of} 1\n{more}")
+        };
+        let counters = Counters::of("ingest-web").unwrap();
+        let mut work = Work { is_complete: true, ..Work::default() };
+        counters.add("a", &ingest(""), &mut work).unwrap();
+        assert_eq!(work, Work { done: [("a".into(), 40)].into(), waits: None, is_complete: true });
+        let more = "clickstream_ingest_lag_events{ingester=\"web\"} 5\n";
+        counters.add("b", &ingest(more).replace("complete{ingester=\"web\"} 1", "complete{} 0"), &mut work).unwrap();
+        assert_eq!((work.done["b"], work.waits, work.is_complete), (40, Some(5), false));
+        assert!(Counters::of("ingest-other").unwrap().add("c", &ingest(""), &mut work).is_err());
+
+        let counters = Counters::of("sink-gold").unwrap();
+        let told = "clickstream_sink_records_total 7\nclickstream_sink_lag_records 3\n";
+        let mut work = Work { is_complete: true, ..Work::default() };
+        for pod in ["a", "b"] {
+            counters.add(pod, told, &mut work).unwrap();
+        }
+        assert_eq!((work.done["b"], work.waits, work.is_complete), (7, Some(6), false));
+        assert!(counters.add("c", "clickstream_sink_records_total 7\n", &mut work).is_err(), "what waits is not known");
+        assert!(Counters::of("process").is_none());
     }
 
     #[tokio::test]

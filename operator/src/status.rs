@@ -98,16 +98,13 @@ fn timed(said: Said, before: &[Condition], generation: Option<i64>, now: &str) -
 
 fn part_status(facts: &Facts<'_>, live: &Objects, part: &Part) -> PartStatus {
     let name = part.item.clone().unwrap_or_else(|| part.role.name().into());
+    let pulse = facts.pulse.parts.get(&part.component()).cloned().unwrap_or_default();
     let told = |state: &str, message: Option<String>| PartStatus {
         name: name.clone(),
         state: state.into(),
         message,
-        lag: part
-            .item
-            .as_ref()
-            .filter(|_| part.role == Role::Sink)
-            .and_then(|sink| facts.pulse.sinks.get(sink))
-            .cloned(),
+        rate: pulse.rate.clone(),
+        lag: pulse.lag.clone(),
     };
     if let Reading::Unknown(why) = facts.observed {
         return told("Unknown", Some(why.clone()));
@@ -115,7 +112,7 @@ fn part_status(facts: &Facts<'_>, live: &Objects, part: &Part) -> PartStatus {
     match rollout(live, &part.object_name(facts.name)) {
         None => told("Progressing", Some("its pods are not made yet".into())),
         Some(state) if state.is_done() && state.wanted == 0 => told("Ready", Some("suspended".into())),
-        Some(state) if state.is_done() => told("Ready", None),
+        Some(state) if state.is_done() => told("Ready", pulse.is_complete.then(|| "complete".into())),
         Some(state) => {
             let ready = format!("{} of {} pods are ready", state.ready, state.wanted);
             match degraded::why(facts, live, part) {
@@ -166,7 +163,7 @@ fn topic_states(facts: &Facts<'_>, live: &Objects) -> Vec<PartStatus> {
             _ => (state, message.clone()),
         };
         let lag = facts.pulse.topics.get(&topic.name).cloned();
-        PartStatus { name: topic.name.clone(), state: state.into(), message, lag }
+        PartStatus { name: topic.name.clone(), state: state.into(), message, rate: None, lag }
     };
     topics.map(topic).collect()
 }

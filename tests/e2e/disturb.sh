@@ -1,7 +1,7 @@
 # What befalls pipelines in a cluster, under load: each scene says what is to be seen afterwards. Sourced.
 # shellcheck shell=bash
 
-SCENES=(tell_rarely scale scale_by_load scale_by_hpa kill_pods kill_store kill_broker set_a_topic_otherwise change_a_table
+SCENES=(tell_rarely tell_of_parts scale scale_by_load scale_by_hpa kill_pods kill_store kill_broker set_a_topic_otherwise change_a_table
     change_with_a_dying_operator upgrade_and_roll_back refuse_an_invalid_change topic_is_put_right suspend_and_resume lose_a_node)
 
 disturb() {
@@ -20,6 +20,18 @@ tell_rarely() {
     [ "$after" -gt "$before" ] || fail "no event of category-sales in a minute"
     { [ "$told" -ge 1 ] && [ "$told" -le 3 ]; } || fail "category-sales was written $told times in a minute"
     say "category-sales: written $told times in a minute, with $((after - before)) events"
+}
+
+# What collectors take and a sink writes, as the pipeline's status says it.
+tell_of_parts() {
+    figures() {
+        local said
+        said=$(k get csp shop -o 'jsonpath={.status.ingest[0].rate}; {.status.sinks[0].rate}; {.status.sinks[0].lag}')
+        echo "$said"
+        [[ $said =~ ^[1-9][0-9]*\ events/s\;\ [0-9]+\ rows/s\;\ [0-9]+\ rows,\  ]]
+    }
+    await 120 "shop: its status says what its collectors and its sink do" figures
+    say "shop: $(figures)"
 }
 
 ready_processors() { # PIPELINE COUNT

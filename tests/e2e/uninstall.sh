@@ -40,10 +40,14 @@ namespace_with_its_operator() {
     sed "s/namespace: .*/namespace: $NAMESPACE/; s/^spec:/spec:\n  deletionPolicy: Delete/" "$WORK/category-sales.yaml" >"$WORK/held.yaml"
     must "category-sales applied there" k apply -f "$WORK/held.yaml"
     await 60 "it has the finalizer" waits_for_its_data category-sales
+    # Nobody there has that name.
+    await 180 "it says which brokers do not answer" waits_for_brokers category-sales
     must "the namespace is deleted" "$KUBECTL" delete namespace "$NAMESPACE" --timeout=180s
 }
 
 waits_for_its_data() { k get csp "$1" -o 'jsonpath={.metadata.finalizers}' | grep -F clickstream.dev/delete-data; }
+
+waits_for_brokers() { is "$1" TopicsReady False | grep "^TopicsReady=.* kafka[-:]"; }
 
 waits_for_nothing() { ! waits_for_its_data "$1"; }
 

@@ -61,6 +61,13 @@ const ROWS: &[Row] = &[
         &[LEADS, (r#"clickstream_stream_events{WEB, stream="events", outcome="expired"}"#, "300x30")],
         &[],
     ),
+    (
+        "retention was faster than a copy, before anybody looked",
+        &[LEADS, (COPY_EXPIRED, "_x20 7x10")],
+        &["ClickstreamCopyExpired"],
+    ),
+    ("and while it was copied", &[LEADS, (COPY_EXPIRED, "0x20 7x10")], &["ClickstreamCopyExpired"]),
+    ("retention was faster than a copy once, long ago", &[LEADS, (COPY_EXPIRED, "7x30")], &[]),
     ("a backlog", &[LEADS, ("clickstream_process_lag_events{WEB}", "150000x30")], &["ClickstreamLag"]),
     ("a backlog that shrinks in time", &[LEADS, ("clickstream_process_lag_events{WEB}", "150000-10000x15")], &[]),
     (
@@ -132,6 +139,7 @@ const ROWS: &[Row] = &[
 const LEADS: (&str, &str) = ("clickstream_operator_leader{WEB}", "1x30");
 const STANDBY: &str = r#"clickstream_operator_leader{namespace="shop", pod="other"}"#;
 const ACCEPTED: &str = r#"clickstream_stream_events{WEB, stream="events", outcome="accepted"}"#;
+const COPY_EXPIRED: &str = r#"clickstream_ingest_expired_events_total{WEB, ingester="theirs"}"#;
 const UNACCOUNTED: &str = "clickstream_ledger_unaccounted_events{WEB}";
 
 fn rules() -> Value {

@@ -33,6 +33,8 @@ const EACH: u64 = 3_000;
 const KEPT: [(&str, &str); 1] = [("retention.ms", "-1")];
 
 const COPIED: &str = "clickstream_ingest_events_total{ingester=\"theirs\"}";
+const WAIT: &str = "clickstream_ingest_lag_events{ingester=\"theirs\"}";
+const EXPIRED: &str = "clickstream_ingest_expired_events_total{ingester=\"theirs\"}";
 
 fn manifest(directory: &Path, name: &str, (own, other): (&str, &str), more: &str) -> PathBuf {
     let text = format!(
@@ -156,12 +158,15 @@ fn everything_is_copied_once_and_in_order() {
         let had = ids(&ours).len();
         let mut copy = Role::start("ingest", &file, &["--name", "theirs"]).unwrap();
         copy.wait_for_figure(COPIED, |copied| copied as usize > had).unwrap();
+        copy.wait_for_figure(WAIT, |wait| wait > 0.0).unwrap();
         drop(copy.running.kill());
         let has = ids(&ours).len();
         assert!((had + 1..clicking.next as usize).contains(&has), "killed on the way: {had}, then {has}");
     }
     let mut copy = start_copy(&file);
     copy.wait_for_figure(COPIED, |copied| copied as u64 == clicking.next).unwrap();
+    copy.wait_for_figure(WAIT, |wait| wait == 0.0).unwrap();
+    assert_eq!(copy.figure(EXPIRED).unwrap(), Some(0.0));
     assert_eq!(ids(&ours), (0..clicking.next).collect::<Vec<_>>());
 
     // The tables of a fleet, and those of a laptop that copies by itself.
@@ -197,6 +202,7 @@ fn everything_is_copied_once_and_in_order() {
     let mut copy = start_copy(&file);
     let lost = 10;
     copy.wait_for_figure(COPIED, |copied| copied as u64 == end - lost).unwrap();
+    copy.wait_for_figure(EXPIRED, |expired| expired as u64 == lost).unwrap();
     let told = copy.end_in_order().unwrap().stderr;
     assert!(told.contains("retention took records before they were copied") && told.contains("lost=10"), "{told}");
     let gone: Vec<u64> = (before..end).filter(|id| id % 4 == 1).take(lost as usize).collect();

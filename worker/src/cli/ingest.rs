@@ -66,12 +66,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let ingester = find(&checked, &args.name)?;
     let progress = Arc::new(Mutex::new(None));
-    let counted = metrics(&args.name)?;
+    let mut metrics = Metrics::new(&args.name)?;
     let names = Names::new(&checked.manifest.name);
     let watch = Watch::start(&cluster, [names.progress()].into_iter().chain(ingester.topic.clone()).collect())?;
     let wire = Wire::default();
     let ready = readiness(&progress, watch.downstream(), Arc::clone(&wire.downstream));
-    let health = HealthServer::start(args.role.health_listen, ready, counted.registry.clone())?;
+    let health = HealthServer::start(args.role.health_listen, ready, metrics.registry.clone())?;
     let log = log(&cluster, &names, ingester, args.instance.as_deref(), &wire)?;
     if let Some(topic) = ingester.topic.as_ref().filter(|topic| log.partitions(topic) == 0) {
         return Err(Mistake(format!("topic {topic} is not there; `clickstream setup` makes it")).into());
@@ -81,7 +81,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let ended = loop {
         let now = ingesters.progress();
         *progress.lock().unwrap_or_else(PoisonError::into_inner) = now.first().cloned();
-        now.iter().for_each(|now| counted.show(now));
+        now.iter().try_for_each(|now| metrics.show(now))?;
         match signals.recv_timeout(LOOK_EVERY) {
             Ok(()) | Err(RecvTimeoutError::Disconnected) => break Ok(()),
             Err(RecvTimeoutError::Timeout) => {}
@@ -207,26 +207,56 @@ fn state(progress: &Mutex<Option<IngestProgress>>) -> Result<(), String> {
     }
 }
 
-/// What Prometheus sees of an ingester.
+/// What Prometheus sees of an ingester. What is not known yet is not shown: a counter that began at 0 and went on where an
+/// earlier run had ended would be taken for that many events in a moment.
 struct Metrics {
     registry: Registry,
     read: IntCounter,
+    lag: IntGauge,
+    expired: IntCounter,
     complete: IntGauge,
+    shows: Shows,
 }
 
-fn metrics(ingester: &str) -> anyhow::Result<Metrics> {
-    let registry = Registry::new();
-    let with = |name: &str, help: &str| prometheus::Opts::new(name, help).const_label("ingester", ingester);
-    let read = IntCounter::with_opts(with("clickstream_ingest_events_total", "Events committed to Kafka."))?;
-    let complete = IntGauge::with_opts(with("clickstream_ingest_complete", "1 once the source has ended."))?;
-    registry.register(Box::new(read.clone()))?;
-    registry.register(Box::new(complete.clone()))?;
-    Ok(Metrics { registry, read, complete })
+#[derive(Default)]
+struct Shows {
+    read: bool,
+    copies: bool,
 }
 
 impl Metrics {
-    fn show(&self, progress: &IngestProgress) {
-        self.read.inc_by(progress.read.saturating_sub(self.read.get()));
+    fn new(ingester: &str) -> prometheus::Result<Self> {
+        let with = |name: &str, help: &str| prometheus::Opts::new(name, help).const_label("ingester", ingester);
+        let waits = "Events of another Kafka's topic that are not copied yet.";
+        let took = "Events of another Kafka's topic that retention took before they were copied.";
+        let metrics = Self {
+            registry: Registry::new(),
+            read: IntCounter::with_opts(with("clickstream_ingest_events_total", "Events committed to Kafka."))?,
+            lag: IntGauge::with_opts(with("clickstream_ingest_lag_events", waits))?,
+            expired: IntCounter::with_opts(with("clickstream_ingest_expired_events_total", took))?,
+            complete: IntGauge::with_opts(with("clickstream_ingest_complete", "1 once the source has ended."))?,
+            shows: Shows::default(),
+        };
+        metrics.registry.register(Box::new(metrics.complete.clone()))?;
+        Ok(metrics)
+    }
+
+    fn show(&mut self, progress: &IngestProgress) -> prometheus::Result<()> {
         self.complete.set(i64::from(progress.done && progress.error.is_none()));
+        if progress.begun {
+            self.read.inc_by(progress.read.saturating_sub(self.read.get()));
+            if !std::mem::replace(&mut self.shows.read, true) {
+                self.registry.register(Box::new(self.read.clone()))?;
+            }
+        }
+        if let Some(waiting) = progress.waiting {
+            self.lag.set(waiting.try_into().unwrap_or(i64::MAX));
+            self.expired.inc_by(progress.expired.saturating_sub(self.expired.get()));
+            if !std::mem::replace(&mut self.shows.copies, true) {
+                self.registry.register(Box::new(self.lag.clone()))?;
+                self.registry.register(Box::new(self.expired.clone()))?;
+            }
+        }
+        Ok(())
     }
 }

@@ -13,10 +13,16 @@ use std::{
 pub struct Control {
     stopped: Mutex<bool>,
     changed: Condvar,
-    /// Events that were committed.
+    /// Events that were committed, of earlier runs too where the source is read by one at a time.
     pub read: AtomicU64,
+    /// Whether `read` says so yet.
+    pub begun: AtomicBool,
     /// Events there will be, or `u64::MAX` if nobody knows.
     pub total: AtomicU64,
+    /// Events that wait where they are copied from, or `u64::MAX` if nobody knows.
+    pub waiting: AtomicU64,
+    /// Events that retention took there before they were copied.
+    pub expired: AtomicU64,
     /// Compressed bytes of files that were read.
     pub bytes: Arc<AtomicU64>,
     /// Compressed bytes of all files.
@@ -30,7 +36,8 @@ impl Control {
     /// Nothing read, and nobody knows how much there is.
     #[must_use]
     pub fn new() -> Self {
-        Self { total: AtomicU64::new(u64::MAX), ..Self::default() }
+        let unknown = || AtomicU64::new(u64::MAX);
+        Self { total: unknown(), waiting: unknown(), ..Self::default() }
     }
 
     /// Says that the thread has ended, and why if its source has not.
@@ -69,6 +76,12 @@ impl Control {
             stopped = self.changed.wait_timeout(stopped, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
+    }
+
+    /// The source is read from here on, behind what earlier runs committed.
+    pub fn begin(&self, committed: u64) {
+        self.count(committed);
+        self.begun.store(true, Ordering::Release);
     }
 
     /// Counts `events` more.

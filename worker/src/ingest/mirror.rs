@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fmt::Debug,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -43,6 +43,12 @@ pub trait Tap {
 
     /// Behind what was read.
     fn stand(&self) -> &Stand;
+
+    /// How many events wait behind that, as far as is known without asking; nothing before anybody said so.
+    fn waiting(&self) -> Option<u64>;
+
+    /// Events that retention took before they were read, since this was opened.
+    fn expired(&self) -> u64;
 }
 
 /// The next offset of each partition.
@@ -80,7 +86,7 @@ impl Feed {
         // What another topic was read to says nothing of this one.
         let known = known.filter(|progress| progress.topic == topic);
         let mut progress = known.unwrap_or_else(|| Progress { topic: topic.to_owned(), ..Progress::default() });
-        control.count(progress.events);
+        control.begin(progress.events);
         let mut batch = RawBatch::default();
         let mut pause = UPSTREAM_RETRY.start;
         while !self.is_over(control) {
@@ -116,11 +122,11 @@ impl Feed {
         outbox: &mut Outbox,
         control: &Control,
     ) -> Result<(), IngestError> {
-        let is_new = progress.stand.is_empty();
-        let stand = (!is_new).then_some(&progress.stand);
+        let stand = Some(&progress.stand).filter(|stand| !stand.is_empty());
         let mut tap = self.upstream.open(stand).map_err(IngestError::Upstream)?;
-        if is_new {
-            // A start that ends before the first event is not to begin later the next time.
+        let expired_before = control.expired.load(Ordering::Relaxed);
+        if progress.stand != *tap.stand() {
+            // A start that ends before the first event is not to begin later the next time, nor to tell again what retention took.
             progress.stand.clone_from(tap.stand());
             outbox.commit(&[], &write(progress))?;
         }
@@ -140,6 +146,8 @@ impl Feed {
                 drop(records);
                 topics.turn();
             }
+            control.expired.store(expired_before + tap.expired(), Ordering::Relaxed);
+            control.waiting.store(tap.waiting().unwrap_or(u64::MAX), Ordering::Relaxed);
             let is_full = batch.records.len() >= BATCH_EVENTS || batch.bytes.len() >= BATCH_BYTES;
             if !is_full && control.stopped_before(began + PACE_GATHER) {
                 break;

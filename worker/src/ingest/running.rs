@@ -2,7 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -37,6 +40,12 @@ pub struct IngestProgress {
     pub name: String,
     /// Events in the log, of earlier runs too.
     pub read: u64,
+    /// Whether that is known yet.
+    pub begun: bool,
+    /// Events that wait where they are copied from, if that is known.
+    pub waiting: Option<u64>,
+    /// Events that retention took there before they were copied.
+    pub expired: u64,
     /// Events there will be, if that is known.
     pub total: Option<u64>,
     /// Share that is read, if that is known: of the events, or of the bytes of files.
@@ -189,13 +198,17 @@ impl Running {
     fn progress(&self) -> IngestProgress {
         let control = &self.control;
         let read = control.read.load(Ordering::Relaxed);
-        let total = Some(control.total.load(Ordering::Relaxed)).filter(|total| *total != u64::MAX);
+        let known = |number: &AtomicU64| Some(number.load(Ordering::Relaxed)).filter(|number| *number != u64::MAX);
+        let total = known(&control.total);
         let bytes_total = control.bytes_total.load(Ordering::Relaxed);
         let bytes = || control.bytes.load(Ordering::Relaxed) as f64 / bytes_total as f64;
         let of_bytes = (bytes_total > 0).then(|| bytes().min(1.0));
         IngestProgress {
             name: self.name.clone(),
             read,
+            begun: control.begun.load(Ordering::Acquire),
+            waiting: known(&control.waiting),
+            expired: control.expired.load(Ordering::Relaxed),
             total,
             share: total.map(|total| read as f64 / total.max(1) as f64).or(of_bytes),
             rate: self.rate(read),

@@ -2,6 +2,7 @@
 //!
 //! Audit, once for the whole module:
 //! - A queue is made for a partition of a living consumer and destroyed before that consumer, which an [`Arc`] keeps alive.
+//! - Where a partition ends is read from what that client remembers: nothing is kept of the pointers it is given.
 //! - librdkafka fills the array with at most as many messages as it is told there is room for; each is ours from then on
 //!   and destroyed once, after its bytes were copied. Payload and length belong together; a null payload has length 0.
 //! - Events about a partition's end must be off (`enable.partition.eof`): librdkafka 2.12 takes one in a batch for a record,
@@ -38,7 +39,9 @@ pub struct Taken {
 pub struct PartitionQueue<C: ConsumerContext> {
     queue: NonNull<native::rd_kafka_queue_t>,
     messages: Vec<*mut native::rd_kafka_message_t>,
-    _consumer: Arc<Connection<BaseConsumer<C>>>,
+    topic: CString,
+    partition: i32,
+    consumer: Arc<Connection<BaseConsumer<C>>>,
 }
 
 impl<C: ConsumerContext> PartitionQueue<C> {
@@ -58,7 +61,21 @@ impl<C: ConsumerContext> PartitionQueue<C> {
             queue
         };
         let queue = NonNull::new(queue).expect("a partition of a consumer always has a queue");
-        Self { queue, messages: vec![ptr::null_mut(); MESSAGES_MAX], _consumer: Arc::clone(consumer) }
+        let (messages, partition) = (vec![ptr::null_mut(); MESSAGES_MAX], partition as i32);
+        Self { queue, messages, topic, partition, consumer: Arc::clone(consumer) }
+    }
+
+    /// Where the partition ended when its broker last sent something of it; nothing before that.
+    #[must_use]
+    pub fn known_end(&self) -> Option<u64> {
+        let (mut low, mut high) = (0, 0);
+        // SAFETY: the client lives, the name is a C string of ours, and both numbers are there to be written.
+        let error = unsafe {
+            let client = self.consumer.client().native_ptr();
+            native::rd_kafka_get_watermark_offsets(client, self.topic.as_ptr(), self.partition, &mut low, &mut high)
+        };
+        let is_known = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+        u64::try_from(high).ok().filter(|_| is_known)
     }
 
     /// Appends what is there to `batch`, up to about `bytes_max`, without waiting.

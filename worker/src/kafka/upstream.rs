@@ -110,13 +110,14 @@ impl KafkaUpstream {
         }
     }
 
-    /// Where a partition is read from, and where it ends. What retention has taken is told.
+    /// Where a partition is read from, and where it ends. What retention has taken is told, and added to `expired`.
     fn begin(
         &self,
         consumer: &BaseConsumer<Logged>,
         partition: u32,
         stand: Option<&Stand>,
         deadline: Instant,
+        expired: &mut u64,
     ) -> Result<(u64, u64), LogError> {
         let known = stand.and_then(|stand| stand.get(&partition)).copied();
         let left = deadline.saturating_duration_since(Instant::now());
@@ -141,7 +142,9 @@ impl KafkaUpstream {
             return Ok((start, end));
         }
         if next < start && stand.contains_key(&partition) {
-            tracing::warn!(topic, partition, lost = start - next, "retention took records before they were copied");
+            let lost = start - next;
+            tracing::warn!(topic, partition, lost, "retention took records before they were copied");
+            *expired += lost;
         }
         Ok((next.max(start), end))
     }
@@ -151,10 +154,10 @@ impl KafkaUpstream {
         let count = self.partitions(&asking)?;
         let consumer = Arc::new(self.consumer(count)?);
         let deadline = Instant::now() + ASK_TIME_MAX;
-        let mut lanes = Vec::new();
+        let (mut lanes, mut expired) = (Vec::new(), 0);
         let (mut all, mut begins) = (TopicPartitionList::new(), Stand::new());
         for partition in 0..count {
-            let (next, end) = self.begin(&consumer, partition, stand, deadline)?;
+            let (next, end) = self.begin(&consumer, partition, stand, deadline, &mut expired)?;
             lanes.push(Lane {
                 queue: PartitionQueue::split(&consumer, &self.topic, partition),
                 held: RawBatch::default(),
@@ -171,6 +174,7 @@ impl KafkaUpstream {
             consumer,
             lanes,
             stand: begins,
+            expired,
             merge: Merge::default(),
             heads: BinaryHeap::new(),
             looked_at: Instant::now(),
@@ -222,6 +226,7 @@ struct KafkaTap {
     consumer: Arc<Connection<BaseConsumer<Logged>>>,
     lanes: Vec<Lane>,
     stand: Stand,
+    expired: u64,
     merge: Merge,
     /// Arrival and lane of the next record of each that has one.
     heads: BinaryHeap<Reverse<(i64, usize)>>,
@@ -270,6 +275,21 @@ impl Tap for KafkaTap {
     fn stand(&self) -> &Stand {
         &self.stand
     }
+
+    fn expired(&self) -> u64 {
+        self.expired
+    }
+
+    fn waiting(&self) -> Option<u64> {
+        let left = |(number, lane): (usize, &Lane)| {
+            let next = self.stand.get(&(number as u32)).copied().unwrap_or_default();
+            let left = lane.queue.known_end()?.saturating_sub(next);
+            // Where nothing is at hand, the last offsets may be markers of transactions: nobody copies them.
+            let is_read = lane.at == lane.held.records.len() && left <= MARKERS_MAX as u64;
+            Some(if is_read { 0 } else { left })
+        };
+        self.lanes.iter().enumerate().map(left).sum()
+    }
 }
 
 impl KafkaTap {
@@ -289,7 +309,9 @@ impl KafkaTap {
 
     /// Reads on behind what was read, with everything that is known of the topic now.
     fn begin_anew(&mut self) -> Result<(), LogError> {
+        let expired = self.expired;
         *self = self.upstream.tap(Some(&self.stand))?;
+        self.expired += expired;
         Ok(())
     }
 

@@ -108,7 +108,7 @@ impl Feed {
         let committed = outbox.progress()?.map(|bytes| Progress::from_bytes(&bytes)).transpose();
         let mut progress = committed.map_err(|source| outbox.foreign(source))?.unwrap_or_default();
         control.bytes_total.store(self.files.iter().map(|file| file.bytes).sum(), Ordering::Relaxed);
-        control.count(progress.rows);
+        control.begin(progress.rows);
         let mut pacer = Pacer::new(self.pace);
         loop {
             let rows_before = progress.rows;

@@ -108,6 +108,7 @@ pub(super) fn run(
     outbox: &mut Outbox,
     control: &Control,
 ) -> Result<(), IngestError> {
+    control.begin(0);
     let (pacer, mine, looked_at) = (Pacer::new(feed.pace), BTreeMap::new(), Instant::now());
     let passed = Passed::new((0, 0));
     let files = feed.files.iter().enumerate().map(|(at, file)| (file.name.clone(), at)).collect();

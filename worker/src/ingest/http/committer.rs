@@ -50,6 +50,7 @@ pub fn run(
     until: Option<Instant>,
 ) -> Result<(), IngestError> {
     let mut total = committed(outbox)?;
+    control.begin(0);
     loop {
         let over = control.stopped() || until.is_some_and(|until| Instant::now() >= until);
         let requests = gather(posted, if over { Duration::ZERO } else { IDLE });

@@ -60,7 +60,7 @@ impl Feed {
                 self.model.clock.restart(next, now());
             }
         }
-        control.count(next);
+        control.begin(next);
         control.total.store(self.total.unwrap_or(u64::MAX), Ordering::Relaxed);
         let (end, paced, until) = (self.total.unwrap_or(u64::MAX), self.paced, self.until);
         // A clock that the manifest started long ago or far ahead still goes at the pace of the real one.
