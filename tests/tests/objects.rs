@@ -91,6 +91,28 @@ fn each_event_is_in_one_object() {
 }
 
 #[test]
+fn a_bucket_that_is_away_is_waited_for() {
+    let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());
+    let manifest = manifest(bucket.directory.path(), &broker, (EVENTS, RATE));
+    set_up(&manifest).unwrap();
+    let mut process = Role::start("process", &manifest, &["--threads", "1"]).unwrap();
+    let mut lake = sink(&bucket, &manifest);
+    [&mut process, &mut lake].into_iter().for_each(|role| role.wait_until_ready().unwrap());
+    let ingest = Role::start("ingest", &manifest, &["--name", "made", "--until-done"]).unwrap();
+    lake.wait_for_figure(RECORDS, |records| records > (EVENTS / 10) as f64).unwrap();
+    bucket.server.signal(SIGSTOP).unwrap();
+    // All others go on, and the sink itself says how much waits for it.
+    assert!(ingest.running.wait(PATIENCE).unwrap().status.success());
+    lake.wait_for_figure("clickstream_sink_failures_total", |failures| failures >= 1.0).unwrap();
+    lake.wait_for_figure("clickstream_sink_lag_records", |lag| lag > 0.0).unwrap();
+    bucket.server.signal(SIGCONT).unwrap();
+    lake.running.wait_for(PATIENCE, || (rows(&bucket).len() as u64 >= EVENTS).then_some(())).unwrap();
+    assert_eq!(rows(&bucket).len() as u64, EVENTS);
+    lake.wait_for_figure("clickstream_sink_lag_records", |lag| lag == 0.0).unwrap();
+    [process, lake].into_iter().for_each(|role| drop(role.end_in_order().unwrap()));
+}
+
+#[test]
 fn a_sleeper_does_not_write_what_its_successor_has_written() {
     const MANY: u64 = 60_000;
     let (broker, bucket) = (Broker::start().unwrap(), Bucket::start("lake").unwrap());

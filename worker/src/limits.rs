@@ -58,7 +58,7 @@ pub const OBJECT_PART_BYTES: usize = 16 << 20;
 /// milliseconds.
 pub const OBJECT_PIECE_BYTES: std::ops::Range<u64> = (256 << 10)..(8 << 20);
 
-/// How long a request to an object store is tried again before the sink gives up, and begins again after a restart.
+/// How long a request to an object store is tried again before whoever reads a dataset or an archive of it gives up.
 pub const OBJECT_RETRY_MAX: Duration = Duration::from_secs(120);
 
 /// Bytes of one chunk of a checkpoint: below the message limit of a Kafka broker.

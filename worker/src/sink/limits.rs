@@ -26,6 +26,9 @@ pub const RETRY: std::ops::Range<Duration> = Duration::from_millis(200)..Duratio
 /// How long a sink waits before it looks whether it should end or close a file.
 pub const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a request to a bucket is tried again before the sink looks after its group, and tries again itself.
+pub const OBJECT_RETRY_MAX: Duration = Duration::from_secs(10);
+
 /// How long a call to Couchbase may take: its crate waits for ever. A third of the time that a batch has.
 pub const COUCHBASE_CALL: Duration = Duration::from_secs(10);
 

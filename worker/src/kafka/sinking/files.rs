@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use anyhow::Context;
 use crds::spec::{Parquet, Sink};
-use engine::plan::StreamPlan;
+use engine::{plan::StreamPlan, value::Value};
 use tempfile::TempDir;
 
 use super::{Record, listed::Listed};
@@ -16,7 +16,8 @@ use crate::{
     secrets::Secrets,
     sink::{
         cells::{Wanted, members},
-        parquet::{self, ParquetFiles, Rolling, Shelf},
+        limits::OBJECT_RETRY_MAX,
+        parquet::{self, FileError, ParquetFiles, Rolling, Shelf},
     },
 };
 
@@ -37,7 +38,8 @@ impl Place {
     /// # Errors
     /// A [`Mistake`](crate::cli::Mistake) where it means none, or the secret cannot be used.
     pub(super) fn bucket(parquet: &Parquet, secrets: &Secrets) -> anyhow::Result<Self> {
-        let objects = Objects::open(&parquet.path, parquet.credentials_secret.as_deref(), secrets)?;
+        let secret = parquet.credentials_secret.as_deref();
+        let objects = Objects::open_for(OBJECT_RETRY_MAX, &parquet.path, secret, secrets)?;
         let made = tempfile::Builder::new().prefix("clickstream-objects").tempdir();
         Ok(Self::Bucket(made.context("failed to make a temporary directory")?, objects))
     }
@@ -84,6 +86,15 @@ pub(super) struct Files {
     open: BTreeMap<(String, i32), ParquetFiles>,
     /// Shelves by source, while partitions are ours.
     shelves: BTreeMap<Option<String>, Option<Arc<dyn Shelf>>>,
+    /// Records of the batch that were taken before the bucket failed.
+    taken: usize,
+    /// Behind the files that were closed since.
+    closed: Offsets,
+}
+
+/// Whether it is the bucket that failed: it may be there again later.
+pub(super) fn is_away(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(FileError::Shelf { .. }))
 }
 
 impl Files {
@@ -97,77 +108,91 @@ impl Files {
         });
         let streams = streams.collect::<anyhow::Result<_>>()?;
         let several = sink.streams.len() + sink.topics.len() > 1;
-        Ok(Self { parquet, place, several, streams, open: BTreeMap::new(), shelves: BTreeMap::new() })
+        let (open, shelves, closed) = (BTreeMap::new(), BTreeMap::new(), Offsets::new());
+        Ok(Self { parquet, place, several, streams, open, shelves, taken: 0, closed })
     }
 
     /// Forgets what is not in whole files: it is read again, by us or by another.
     pub(super) fn forget(&mut self) {
         self.open.clear();
         self.shelves.clear();
+        self.closed.clear();
+        self.taken = 0;
     }
 
-    /// Takes a batch and closes files that are due.
+    /// Takes a batch and closes files that are due; returns the offsets behind those.
     ///
     /// # Errors
-    /// When the disk fails.
+    /// When the disk fails. Where the bucket does ([`is_away`]), this may be called again with the same batch.
     pub(super) fn take(&mut self, batch: &[Record], positions: &impl Positions) -> anyhow::Result<Offsets> {
         let mut row = Vec::new();
-        for record in batch {
-            let key = (record.topic.clone(), record.partition);
-            if !self.open.contains_key(&key) {
-                let files = self.source(record, positions)?;
-                self.open.insert(key.clone(), files);
-            }
-            let files = self.open.get_mut(&key).expect("opened above");
-            let Some((.., wanted)) = self.streams.get_mut(&record.topic) else {
-                let (offset, partition) = (record.offset, u64::from(record.partition.unsigned_abs()));
-                let (topic, bytes) = (record.topic.as_str(), record.value.len());
-                let place =
-                    parquet::Place { offset, time: record.time, topic, partition, source_offset: offset, bytes };
-                files.raw(place, &record.key, &record.value)?;
-                continue;
-            };
-            let event = read_silver(&record.value).context("damaged events")?;
-            let pairs = members(event.json).context("damaged events")?;
-            if !wanted.takes_event(&pairs, &mut row) {
-                files.pass(record.offset);
-                continue;
-            }
-            let place = parquet::Place {
-                offset: record.offset,
-                time: event.event_time.unwrap_or(record.time),
-                topic: event.topic,
-                partition: event.partition,
-                source_offset: event.offset,
-                bytes: record.value.len(),
-            };
-            files.event(place, row.drain(..))?;
+        while let Some(record) = batch.get(self.taken) {
+            self.add(record, &mut row, positions)?;
+            self.taken += 1;
         }
-        self.close(positions, |files| files.is_due())
+        self.close(positions, ParquetFiles::is_due)?;
+        self.taken = 0;
+        Ok(std::mem::take(&mut self.closed))
     }
 
-    /// Closes all files.
+    /// Takes a record, or nothing of it.
+    fn add(&mut self, record: &Record, row: &mut Vec<Value>, positions: &impl Positions) -> anyhow::Result<()> {
+        let key = (record.topic.clone(), record.partition);
+        if !self.open.contains_key(&key) {
+            let files = self.source(record, positions)?;
+            self.open.insert(key.clone(), files);
+        }
+        let files = self.open.get_mut(&key).expect("opened above");
+        let Some((.., wanted)) = self.streams.get_mut(&record.topic) else {
+            let (offset, partition) = (record.offset, u64::from(record.partition.unsigned_abs()));
+            let (topic, bytes) = (record.topic.as_str(), record.value.len());
+            let place = parquet::Place { offset, time: record.time, topic, partition, source_offset: offset, bytes };
+            return Ok(files.raw(place, &record.key, &record.value)?);
+        };
+        let event = read_silver(&record.value).context("damaged events")?;
+        let pairs = members(event.json).context("damaged events")?;
+        if !wanted.takes_event(&pairs, row) {
+            files.pass(record.offset);
+            return Ok(());
+        }
+        let place = parquet::Place {
+            offset: record.offset,
+            time: event.event_time.unwrap_or(record.time),
+            topic: event.topic,
+            partition: event.partition,
+            source_offset: event.offset,
+            bytes: record.value.len(),
+        };
+        Ok(files.event(place, row.drain(..))?)
+    }
+
+    /// Closes all files. What a bucket does not take now is read again by whoever comes next.
     ///
     /// # Errors
     /// When the disk fails.
     pub(super) fn finish(&mut self, positions: &impl Positions) -> anyhow::Result<Offsets> {
-        self.close(positions, |_| true)
+        match self.close(positions, |_| true) {
+            Err(error) if is_away(&error) => {
+                tracing::warn!(error = format!("{error:#}"), "leaving the rest to be read again")
+            }
+            closed => closed?,
+        }
+        Ok(std::mem::take(&mut self.closed))
     }
 
     /// Gives files their names. Whoever slept may have a successor, who has begun where it began itself: the group says so by not
     /// taking that position again, and the files are forgotten with the membership, or tried again.
-    fn close(&mut self, positions: &impl Positions, is_due: impl Fn(&ParquetFiles) -> bool) -> anyhow::Result<Offsets> {
-        let mut offsets = Offsets::new();
+    fn close(&mut self, positions: &impl Positions, is_due: impl Fn(&ParquetFiles) -> bool) -> anyhow::Result<()> {
         for (key, files) in self.open.iter_mut().filter(|(_, files)| is_due(files)) {
             let Some(first) = files.begins_at() else { continue };
             if !positions.write_down(&key.0, key.1, first) {
                 continue;
             }
             if let Some(next) = files.finish()? {
-                offsets.insert(key.clone(), next);
+                self.closed.insert(key.clone(), next);
             }
         }
-        Ok(offsets)
+        Ok(())
     }
 
     /// Files of the record's partition: it is the first since the group's offset. Files behind that are leftovers of a roll that

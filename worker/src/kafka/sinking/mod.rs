@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  poll ─► batch ─► changes ─► database (again until it is written) ─► offsets of the group
-//!                ├► Parquet files, closed when they are due ─────────► offsets of the group
+//!                ├► Parquet files, closed when due (until a bucket takes them) ► offsets of the group
 //!                ├► lines on the standard output, when they are due ─► offsets of the group
 //!                ├► alerts: webhooks, topics (until they take them) ─► offsets of the group
 //!                └► one transaction: records of a topic and offsets of the group
@@ -264,7 +264,15 @@ impl Member<'_> {
                     Written::Lost => continue,
                     Written::Told => break,
                 },
-                Destination::Files(files) => files.take(&batch, &self)?,
+                Destination::Files(files) => match self.shelve(files, &batch)? {
+                    ControlFlow::Continue(offsets) => offsets,
+                    ControlFlow::Break(Written::Told) => {
+                        // What waits for its bucket would wait for it once more.
+                        files.forget();
+                        break;
+                    }
+                    ControlFlow::Break(_) => continue,
+                },
                 Destination::Console(console) => console.take(&batch)?,
                 Destination::Topic(topic) => {
                     match self.back_at {

@@ -5,6 +5,7 @@
 //! figure that grows would be the one that nobody sees.
 
 use std::{
+    ops::ControlFlow,
     sync::atomic::Ordering,
     time::{Duration, Instant},
 };
@@ -12,7 +13,10 @@ use std::{
 use crossbeam_channel::{RecvTimeoutError, TryRecvError};
 use rdkafka::{TopicPartitionList, consumer::Consumer as _};
 
-use super::{Member, Polled, Store};
+use super::{
+    Member, Polled, Record, Store,
+    files::{Files, Offsets, is_away},
+};
 use crate::{
     kafka::unread::watermarks,
     sink::{
@@ -107,14 +111,46 @@ impl Member<'_> {
             }
             pause = (pause * 2).min(RETRY.end);
         };
-        if paused.is_some() {
-            self.given_at = Instant::now();
-        }
+        self.resume(paused);
+        written
+    }
+
+    /// Takes records into files, until those that are due lie where they belong; returns the offsets behind those. A request to a
+    /// bucket is not left before it is answered: for as long the group takes our partitions for ours.
+    pub(super) fn shelve(
+        &mut self,
+        files: &mut Files,
+        batch: &[Record],
+    ) -> anyhow::Result<ControlFlow<Written, Offsets>> {
+        let (mut pause, mut paused) = (RETRY.start, None);
+        let ended = loop {
+            match files.take(batch, &*self) {
+                Ok(offsets) => {
+                    self.board.downstream.succeeded();
+                    break ControlFlow::Continue(offsets);
+                }
+                Err(error) if is_away(&error) => {
+                    self.fail(&error, "the bucket does not take what is written; trying again")
+                }
+                Err(error) => return Err(error),
+            }
+            if let Some(ended) = self.rest(pause, &mut paused, batch.len()) {
+                break ControlFlow::Break(ended);
+            }
+            pause = (pause * 2).min(RETRY.end);
+        };
+        self.resume(paused);
+        Ok(ended)
+    }
+
+    /// Reads on.
+    fn resume(&mut self, paused: Paused) {
+        let Some(paused) = paused else { return };
+        self.given_at = Instant::now();
         // Those that are not ours any more too: they would still be paused when the group gives them to us again.
-        if let Some(Err(error)) = paused.map(|paused| self.consumer.resume(&paused)) {
+        if let Err(error) = self.consumer.resume(&paused) {
             tracing::warn!(%error, "partitions stay paused");
         }
-        written
     }
 
     /// Waits before the next attempt; how the write ended, if it did.

@@ -144,6 +144,8 @@ pub struct ParquetFiles {
     source: String,
     layout: Layout,
     parts: BTreeMap<String, Part>,
+    /// Whole files that are not on the shelf yet, with the names that they get there.
+    whole: Vec<(String, TempPath)>,
     /// First and last offset of the open files.
     reach: Option<(u64, u64)>,
     opened: Instant,
@@ -252,6 +254,7 @@ impl ParquetFiles {
             source,
             layout,
             parts: BTreeMap::new(),
+            whole: Vec::new(),
             reach: None,
             opened: Instant::now(),
             bytes: 0,
@@ -295,7 +298,7 @@ impl ParquetFiles {
     #[must_use]
     pub fn is_due(&self) -> bool {
         let is_full = self.bytes >= self.rolling.bytes_max || self.parts.len() >= OPEN_FILES_MAX;
-        self.reach.is_some() && (is_full || self.opened.elapsed() >= self.rolling.every)
+        self.reach.is_some() && (is_full || !self.whole.is_empty() || self.opened.elapsed() >= self.rolling.every)
     }
 
     /// The first offset of the open files; nothing if nothing was taken.
@@ -307,7 +310,7 @@ impl ParquetFiles {
     /// Makes the open files whole and gives them their names; returns the position behind them, if anything was taken.
     ///
     /// # Errors
-    /// When the disk fails: nothing counts then.
+    /// When the disk fails: nothing counts then. Where the shelf does, this may be called again, before anything else is taken.
     pub fn finish(&mut self) -> Result<Option<u64>, FileError> {
         let Some((first, last)) = self.reach else { return Ok(None) };
         self.write_groups()?;
@@ -315,14 +318,18 @@ impl ParquetFiles {
             let path = part.directory.join(format!("{}-{first:020}-{last:020}.parquet", self.source));
             let file = part.writer.into_inner().map_err(format(&part.temporary))?;
             file.sync_all().map_err(disk("write", &part.temporary))?;
+            if self.rolling.shelf.is_some() {
+                self.whole.push((name_of(&path, &self.rolling.directory), part.temporary));
+                continue;
+            }
             part.temporary.persist(&path).map_err(|failed| disk("name", &path)(failed.error))?;
             sync_directory(&part.directory)?;
-            if let Some(shelf) = &self.rolling.shelf {
-                shelf.put(&name_of(&path, &self.rolling.directory), &path)?;
-                fs::remove_file(&path).map_err(disk("remove", &path))?;
-            }
         }
         sync_directory(&self.rolling.directory)?;
+        while let (Some(shelf), Some((name, file))) = (&self.rolling.shelf, self.whole.last()) {
+            shelf.put(name, file)?;
+            self.whole.pop();
+        }
         (self.reach, self.bytes) = (None, 0);
         Ok(Some(last + 1))
     }
