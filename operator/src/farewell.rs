@@ -19,7 +19,7 @@ use crate::deletion::finalizers;
 /// Pods of the operator that do not go in this time are on a node that is gone.
 const PODS_GO_IN: Duration = Duration::from_secs(60);
 
-/// How often what changed in between is tried again.
+/// How often is tried what failed, as where somebody else changed it in between.
 const TRIES: usize = 5;
 
 /// Whether a namespace is being deleted.
@@ -53,14 +53,15 @@ pub async fn let_go(client: &Client, namespaces: &[String]) -> Result<Vec<String
 
 /// By their metadata alone: a manifest that nobody can read has it as well.
 async fn let_go_of(client: &Client, all: &Api<ClickstreamPipeline>, gone: &mut Vec<String>) -> Result<(), kube::Error> {
-    for last in (0..TRIES).rev() {
+    let mut failed = None;
+    for _ in 0..TRIES {
         let listed = match all.list_metadata(&ListParams::default()).await {
             Ok(listed) => listed,
             // The definition is gone, and every pipeline with it.
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
             Err(error) => return Err(error),
         };
-        let mut overtaken = None;
+        failed = None;
         for pipeline in listed.items {
             let Some(without) = finalizers(&pipeline, false) else { continue };
             let namespace = pipeline.namespace().unwrap_or_default();
@@ -74,15 +75,15 @@ async fn let_go_of(client: &Client, all: &Api<ClickstreamPipeline>, gone: &mut V
                     gone.push(name);
                 }
                 Err(kube::Error::Api(status)) if status.code == 404 => {}
-                Err(kube::Error::Api(status)) if status.code == 409 && last > 0 => overtaken = Some(status),
-                Err(error) => return Err(error),
+                // One that may not be written, because its spec is none by now, keeps no other.
+                Err(error) => failed = Some(error),
             }
         }
-        if overtaken.is_none() {
+        if failed.is_none() {
             break;
         }
     }
-    Ok(())
+    failed.map_or(Ok(()), Err)
 }
 
 /// Stops an operator: its Deployment wants no pods, and none is there any more. One that runs would put the finalizers back.
